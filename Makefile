@@ -1,0 +1,110 @@
+# Every target does its own set-up. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUNTIME := .venv/.installed-runtime
+DEV := .venv/.installed-dev
+PIN_FILES := pyproject.toml constraints.txt scripts/install.sh
+CODE := specbeam draft_service target_service orchestrator loadtest benchmarks tests scripts
+PRESENT := $(wildcard $(CODE))
+PYTEST_WORKERS ?= 2
+PYTEST_ARGS ?=
+export PYTHON
+
+.PHONY: help
+help:  ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---------------------------------------------------------------- set-up
+
+$(RUNTIME): $(PIN_FILES)
+	./scripts/install.sh models,data
+	@touch $@
+
+$(DEV): $(PIN_FILES)
+	./scripts/install.sh dev
+	@touch $(RUNTIME) $@
+
+.PHONY: install
+install: $(DEV)  ## Make .venv with every pinned dependency
+
+# ---------------------------------------------------------------- use
+
+.PHONY: demo
+demo: $(RUNTIME)  ## Train a small bundle, serve it in one process and ask for recommendations
+	$(BIN)/specbeam demo
+
+# ---------------------------------------------------------------- tests
+
+.PHONY: redis-server
+redis-server: $(DEV)
+	@./scripts/find_redis_server.sh >/dev/null
+
+.PHONY: test
+test: $(DEV) redis-server  ## Run every test that needs no GPU
+	OMP_NUM_THREADS=1 SPECBEAM_REQUIRE_REDIS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(PYTEST_ARGS)
+
+.PHONY: test-fast
+test-fast: $(DEV)  ## Run the tests not marked slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q -m "not slow" $(PYTEST_ARGS)
+
+# ---------------------------------------------------------------- checks
+
+.PHONY: check
+check: lint typecheck check-protos check-imports check-k8s check-docker check-yaml  ## Run every static check
+
+.PHONY: lint
+lint: $(DEV)  ## Lint and check the format of the Python code
+	$(BIN)/ruff check $(PRESENT)
+	$(BIN)/ruff format --check $(PRESENT)
+
+.PHONY: fmt
+fmt: $(DEV)  ## Format the Python code and mend what ruff can
+	$(BIN)/ruff check --fix $(PRESENT)
+	$(BIN)/ruff format $(PRESENT)
+
+.PHONY: typecheck
+typecheck: $(DEV)  ## Run mypy --strict
+	$(BIN)/mypy
+
+.PHONY: protos
+protos: $(DEV)  ## Generate the gRPC stubs from protos/
+	./scripts/gen_protos.sh
+
+.PHONY: check-protos
+check-protos: $(DEV)  ## Lint the protos and compare the committed stubs with fresh ones
+	$(BIN)/buf lint
+	./scripts/gen_protos.sh --check
+
+.PHONY: check-imports
+check-imports: $(DEV)  ## Test the direction of imports between packages
+	$(BIN)/python -m pytest -q tests/unit/test_imports.py
+
+.PHONY: check-k8s k8s-validate
+check-k8s k8s-validate: $(DEV)  ## Render k8s/ and validate it against the Kubernetes schemas
+	./scripts/check_k8s.sh
+
+.PHONY: check-docker
+check-docker: $(DEV)  ## Lint the Dockerfile
+	$(BIN)/hadolint --config .hadolint.yaml docker/Dockerfile
+
+.PHONY: check-yaml
+check-yaml: $(DEV)  ## Lint the YAML files
+	$(BIN)/yamllint --strict .
+
+# ---------------------------------------------------------------- load
+
+.PHONY: loadtest
+loadtest: $(DEV)  ## Load a running orchestrator (ADDRESS, USERS, DURATION; see loadtest/README.md)
+	$(BIN)/specbeam loadtest --address $(or $(ADDRESS),127.0.0.1:50051) --users $(or $(USERS),8) --seconds $(or $(DURATION),20)
+
+# ---------------------------------------------------------------- tidy
+
+.PHONY: clean
+clean:  ## Remove caches and build output (keeps .venv)
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
