@@ -1,0 +1,1 @@
+"""First alpha of the draft service contract."""

@@ -1,0 +1,1 @@
+"""The target service: generated messages and stubs."""

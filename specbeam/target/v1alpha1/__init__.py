@@ -1,0 +1,1 @@
+"""First alpha of the target service contract."""
