@@ -61,8 +61,6 @@ class PromptTemplate:
         shown = np.asarray(history_paths)[self.window.start(len(history_paths)) :]
         parts = (self.prefix, shown.reshape(-1), self.suffix)
         return np.concatenate([np.asarray(part, np.int32).reshape(-1) for part in parts])
-    @property
-
     def to_json(self) -> str:
         """Return the canonical text of prompt.json."""
         segments = [
