@@ -55,7 +55,7 @@ test-fast: $(DEV)  ## Run the tests not marked slow
 # ---------------------------------------------------------------- checks
 
 .PHONY: check
-check: lint typecheck check-protos check-imports check-k8s check-docker check-yaml  ## Run every static check
+check: lint typecheck check-protos check-imports k8s-validate check-docker check-yaml  ## Run every static check
 
 .PHONY: lint
 lint: $(DEV)  ## Lint and check the format of the Python code
@@ -84,8 +84,8 @@ check-protos: $(DEV)  ## Lint the protos and compare the committed stubs with fr
 check-imports: $(DEV)  ## Test the direction of imports between packages
 	$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
-.PHONY: check-k8s k8s-validate
-check-k8s k8s-validate: $(DEV)  ## Render k8s/ and validate it against the Kubernetes schemas
+.PHONY: k8s-validate
+k8s-validate: $(DEV)  ## Render k8s/ and validate it against the Kubernetes schemas
 	./scripts/check_k8s.sh
 
 .PHONY: check-docker
