@@ -1,0 +1,1 @@
+"""What every service shares: errors, server, channel, health, settings, logging, device thread."""
