@@ -5,7 +5,8 @@ Symbols used in every docstring of the package: N items, L tokens per item, V_d 
 """
 
 from specbeam.catalog.errors import CatalogError
-from specbeam.catalog.filters import LeafFilter, compile_exclusions
+from specbeam.catalog.filters import LeafFilter, compile_exclusions, filter_from_leaves
+from specbeam.catalog.ranking import RankedItems, rank_items
 from specbeam.catalog.trie import ItemTrie, TrieLevel
 
-__all__ = ["CatalogError", "ItemTrie", "LeafFilter", "TrieLevel", "compile_exclusions"]
+__all__ = ["CatalogError", "ItemTrie", "LeafFilter", "RankedItems", "TrieLevel", "compile_exclusions", "filter_from_leaves", "rank_items"]

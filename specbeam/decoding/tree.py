@@ -1,0 +1,165 @@
+"""Candidate trees: from drafted (parent, token) pairs to the rows of one pass.  numpy only.
+
+A trie node identifies a prefix, so a tree is one set of trie nodes per level.  Drafters send nodes
+best first; that order decides who keeps a row when the budget is short.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from specbeam.catalog import ItemTrie
+from specbeam.decoding.beams import Beams
+
+# Levels whose nodes have few children on average are added whole instead of being drafted: such a
+# level cannot miss, and costs about two rows per parent on 12 k items with four 256-code levels.
+EXHAUSTIVE_MEAN_CHILDREN = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateTree:
+    """Drafted nodes below the exact beams of one level.
+
+    Attributes:
+        base_level: level of the beams the tree hangs from.
+        parents: 0 .. W' - 1 name the current beams in ascending node order, W' + i names drafted node i;
+            parents come before children.  Shape (n,), int64.
+        tokens: vocabulary id of each drafted node.  Shape (n,), int64.
+    """
+
+    base_level: int
+    parents: np.ndarray
+    tokens: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of drafted nodes."""
+        return len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTree:
+    """Drafted nodes as trie nodes.
+
+    Attributes:
+        levels: nodes by level, in the order sent (best first), without duplicates.
+        dropped: nodes that were malformed, duplicate, not in the trie, or below such a node.
+    """
+
+    levels: dict[int, np.ndarray] = field(default_factory=dict)
+    dropped: int = 0
+
+
+def resolve_tree(trie: ItemTrie, beams: Beams, tree: CandidateTree) -> ResolvedTree:
+    """Map a drafted tree to trie nodes; a bad node is dropped with everything below it.
+
+    A tree for another level than the beams' is dropped whole.  Nodes of the last level need no row and
+    are dropped too.
+
+    Args:
+        trie: the catalogue.
+        beams: current exact beams.
+        tree: as received.
+    """
+    if tree.base_level != beams.level or len(tree) == 0:
+        return ResolvedTree(dropped=len(tree))
+    width, count = len(beams), len(tree)
+    own = width + np.arange(count)
+    valid = (tree.parents >= 0) & (tree.parents < own)
+    node = np.full(width + count, -1, np.int64)
+    level = np.full(width + count, -1, np.int64)
+    node[:width], level[:width] = beams.nodes, beams.level
+    levels: dict[int, np.ndarray] = {}
+    for depth in range(beams.level, trie.depth - 1):
+        below = np.flatnonzero(valid & (level[np.where(valid, tree.parents, 0)] == depth))
+        below = below[level[own[below]] < 0]
+        if not len(below):
+            break
+        child = trie.child(depth, node[tree.parents[below]], tree.tokens[below])
+        below, child = below[child >= 0], child[child >= 0]
+        first = np.sort(np.unique(child, return_index=True)[1])
+        node[own[below]], level[own[below]] = child, depth + 1
+        if len(first):
+            levels[depth + 1] = child[first]
+    kept = sum(map(len, levels.values()))
+    return ResolvedTree(levels, count - kept)
+
+
+def widen_exhaustively(
+    trie: ItemTrie, beams: Beams, drafted: dict[int, np.ndarray], budget: int
+) -> dict[int, np.ndarray]:
+    """Cut a tree to `budget` rows and add whole levels where nodes have few children.
+
+    The beams' own rows are not counted here.  Drafted nodes keep their order; children of earlier
+    (better) nodes are added before children of later ones.
+
+    Args:
+        trie: the catalogue.
+        beams: exact beams the tree hangs from.
+        drafted: trie nodes by level, best first (see `ResolvedTree`).
+        budget: rows that may be used below the beams.
+
+    Returns:
+        Nodes by level, best first; every node's parent is a beam or in the level above.
+    """
+    chosen: dict[int, np.ndarray] = {}
+    parents = np.asarray(beams.nodes)
+    for level in range(beams.level + 1, trie.depth):
+        nodes = _with_parents(trie, level, drafted.get(level), parents)
+        children = _children_if_few(trie, level, parents, budget)
+        nodes = _ordered_union(nodes, children)[: max(budget, 0)]
+        if not len(nodes):
+            break
+        chosen[level] = nodes
+        budget -= len(nodes)
+        parents = nodes
+    return chosen
+
+
+def _with_parents(
+    trie: ItemTrie, level: int, nodes: np.ndarray | None, parents: np.ndarray
+) -> np.ndarray:
+    if nodes is None:
+        return np.zeros(0, np.int64)
+    return nodes[np.isin(ancestors(trie, level, nodes, level - 1), parents)]
+
+
+def _children_if_few(trie: ItemTrie, level: int, parents: np.ndarray, budget: int) -> np.ndarray:
+    """All children of `parents`, when the level is thin enough or they all fit."""
+    first_child = np.asarray(trie.levels[level - 1].first_child)
+    first = first_child[parents].astype(np.int64)
+    sizes = first_child[parents + 1] - first
+    mean = trie.levels[level].num_nodes / trie.levels[level - 1].num_nodes
+    if mean > EXHAUSTIVE_MEAN_CHILDREN and sizes.sum() > budget:
+        return np.zeros(0, np.int64)
+    starts = np.cumsum(sizes) - sizes
+    return np.repeat(first - starts, sizes) + np.arange(int(sizes.sum()))
+
+
+def _ordered_union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    if not len(second):
+        return first
+    joined = np.concatenate([first, second])
+    return joined[np.sort(np.unique(joined, return_index=True)[1])]
+
+
+def ancestors(trie: ItemTrie, level: int, nodes: np.ndarray, at_level: int) -> np.ndarray:
+    """Return the ancestor on `at_level` of each node of `level`.  Shape (n,), int64."""
+    if at_level == level:
+        return np.asarray(nodes, np.int64)
+    leaves = np.asarray(trie.levels[level].leaf_lo)[nodes]
+    return np.searchsorted(trie.levels[at_level].leaf_lo, leaves, side="right") - 1
+
+
+def related(trie: ItemTrie, level: int, nodes: np.ndarray, beams: Beams) -> np.ndarray:
+    """Tell which nodes are an ancestor, a member or a descendant of a beam.  Shape (n,), bool."""
+    if not len(beams):
+        return np.zeros(len(nodes), bool)
+    bounds = np.asarray(trie.levels[beams.level].leaf_lo)
+    low, high = bounds[beams.nodes], bounds[beams.nodes + 1]
+    leaf_lo = np.asarray(trie.levels[level].leaf_lo)
+    # Beams are ascending and disjoint: the first one ending after the node's start decides.
+    beam = np.searchsorted(high, leaf_lo[nodes], side="right")
+    overlaps = low[np.minimum(beam, len(low) - 1)] < leaf_lo[np.asarray(nodes) + 1]
+    return (beam < len(high)) & overlaps

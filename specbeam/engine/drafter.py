@@ -1,0 +1,91 @@
+"""The model drafter: a small model's K-consistent beam search, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from specbeam.catalog import LeafFilter
+from specbeam.decoding.beams import Beams
+from specbeam.decoding.draft import Frontier, propose_level
+from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.engine.runner import ModelRunner
+from specbeam.engine.session import RowScorer
+
+
+@dataclass(frozen=True, slots=True)
+class DraftedLevel:
+    """Nodes proposed on one level, best first.
+
+    Attributes:
+        level: trie level of the nodes.
+        parents: index of each node's parent: into the proposal's beams for the first level, else into
+            the nodes of the level before.  Shape (n,).
+        tokens: vocabulary ids.  Shape (n,).
+        rows: rows of the forward that scored the parents.
+    """
+
+    level: int
+    parents: np.ndarray
+    tokens: np.ndarray
+    rows: int
+
+
+class DraftSession:
+    """One request's drafting on one KV slot of the draft model."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        trie: TrieTensors,
+        beam_width: int,
+        leaf_filter: LeafFilter | None = None,
+    ) -> None:
+        """Lease a slot.
+
+        Raises:
+            NoFreeSlotError: none is free.
+        """
+        self._trie = trie
+        self._width = beam_width
+        self._scorer = RowScorer(runner, trie, leaf_filter)
+
+    def close(self) -> None:
+        """Give the slot back; may be called twice."""
+        self._scorer.close()
+
+    def open(self, prompt: np.ndarray) -> None:
+        """Run the prompt."""
+        self._scorer.prefill(prompt)
+
+    def propose(self, beams: Beams, levels: int, max_nodes: int) -> Iterator[DraftedLevel]:
+        """Draft below exact beams; each level is yielded as soon as it is known.
+
+        Args:
+            beams: the target's exact beams; their scores are the starting scores.
+            levels: levels to draft; the last level of an item is never drafted.
+            max_nodes: most nodes per level.
+        """
+        frontier = Frontier(beams.nodes, beams.scores, np.ones(len(beams), bool))
+        self._scorer.forget_unrelated(beams)
+        last = min(beams.level + levels, self._trie.depth - 1)
+        for level in range(beams.level, last):
+            if not len(frontier.nodes) or self._scorer.room < len(frontier.nodes) * max(level, 1):
+                return
+            rows = self._scorer.add_rows({level: frontier.nodes}) if level else 0
+            child_nodes, logprobs = self._children(level, frontier.nodes)
+            width = self._trie.beam_width(level + 1, self._width)
+            frontier, parents = propose_level(
+                frontier, child_nodes, logprobs, width, max(max_nodes, width)
+            )
+            tokens = np.asarray(self._trie.trie.levels[level + 1].token)[frontier.nodes]
+            yield DraftedLevel(level + 1, parents, tokens, rows)
+
+    def _children(self, level: int, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scored = self._scorer.scored[level]
+        rows = np.searchsorted(scored.nodes.cpu().numpy(), nodes)
+        logprobs = scored.child_logprobs.cpu().numpy()[rows].astype(np.float64)
+        first = np.asarray(self._trie.trie.levels[level].first_child)[nodes].astype(np.int64)
+        return first[:, None] + np.arange(logprobs.shape[1]), logprobs

@@ -1,0 +1,35 @@
+"""Counting forward passes where they happen: by hooks on the model."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import nn
+
+
+class PassMeter:
+    """Records the interval of every forward, from the decoder stack's start to the LM head's end.
+
+    Intervals are (start, end) in CLOCK_MONOTONIC nanoseconds, comparable between processes of one
+    machine.  On CUDA they cover the launch; device time needs events.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+        """Hook both modules."""
+        self.intervals: list[tuple[int, int]] = []
+        self._start = 0
+        body.register_forward_pre_hook(self._begin)
+        head.register_forward_hook(self._finish)
+
+    def _begin(self, *_: Any) -> None:
+        self._start = time.monotonic_ns()
+
+    def _finish(self, *_: Any) -> None:
+        self.intervals.append((self._start, time.monotonic_ns()))
+
+    def take(self) -> tuple[tuple[int, int], ...]:
+        """Return the intervals since the last call and forget them."""
+        taken = tuple(self.intervals)
+        self.intervals.clear()
+        return taken

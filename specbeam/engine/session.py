@@ -1,0 +1,246 @@
+"""One request's exact beam search on one KV slot, driven turn by turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from specbeam.catalog import LeafFilter
+from specbeam.decoding.beams import Beams
+from specbeam.decoding.scores import child_logprobs
+from specbeam.decoding.tree import CandidateTree, related, resolve_tree, widen_exhaustively
+from specbeam.decoding.trie_tensors import FilterTensors, TrieTensors
+from specbeam.decoding.verify import ScoredLevel, verify_strict
+from specbeam.engine.rows import TreeRows
+from specbeam.engine.runner import ModelRunner
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn of a session did.
+
+    Attributes:
+        beams: exact beams now.
+        passes: forward passes run.
+        rows: tree rows computed, beams' own rows included, prompt rows not.
+        prompt_rows: prompt rows computed.
+        accepted_levels: levels decided beyond one per pass.
+        dropped_nodes: drafted nodes that were not usable.
+    """
+
+    beams: Beams
+    passes: int = 0
+    rows: int = 0
+    prompt_rows: int = 0
+    accepted_levels: int = 0
+    dropped_nodes: int = 0
+
+    def then(self, later: Turn) -> Turn:
+        """Add up two consecutive turns."""
+        return Turn(
+            later.beams,
+            self.passes + later.passes,
+            self.rows + later.rows,
+            self.prompt_rows + later.prompt_rows,
+            self.accepted_levels + later.accepted_levels,
+            self.dropped_nodes + later.dropped_nodes,
+        )
+
+
+class RowScorer:
+    """Runs tree rows on a slot and keeps the log-probabilities of their children by trie level.
+
+    Shared by the target's search and the model drafter: both need "a row for these nodes" and then the
+    scores of their children.
+    """
+
+    def __init__(
+        self, runner: ModelRunner, trie: TrieTensors, leaf_filter: LeafFilter | None
+    ) -> None:
+        """Lease a slot.
+
+        Raises:
+            NoFreeSlotError: none is free.
+        """
+        self._runner = runner
+        self._trie = trie
+        self._filter = FilterTensors(leaf_filter, trie.depth, trie.device)
+        self._rows = TreeRows(trie.trie, runner.config.max_rows)
+        self._slot: int | None = runner.pool.acquire()
+        self._prompt_tokens = 0
+        self.scored: dict[int, ScoredLevel] = {}
+
+    @property
+    def room(self) -> int:
+        """Rows that still fit."""
+        return self._rows.capacity - len(self._rows)
+
+    def close(self) -> None:
+        """Give the slot back; may be called twice."""
+        if self._slot is not None:
+            self._runner.pool.release(self._slot)
+            self._slot = None
+
+    def _leased(self) -> int:
+        if self._slot is None:
+            raise RuntimeError("the session is closed")
+        return self._slot
+
+    def prefill(self, prompt: np.ndarray) -> None:
+        """Run the prompt; afterwards the root (level 0) is scored."""
+        logits = self._runner.prefill(self._leased(), prompt)
+        self._prompt_tokens = len(prompt)
+        self._score(0, np.zeros(1, np.int64), logits)
+
+    def missing(self, level: int, nodes: np.ndarray) -> np.ndarray:
+        """Return those of `nodes` without a row."""
+        return self._rows.missing(level, nodes)
+
+    def add_rows(self, wanted: dict[int, np.ndarray]) -> int:
+        """Run one forward over the nodes (and ancestors) that have no row yet.
+
+        Returns:
+            Rows run; 0 means no forward was needed.
+        """
+        start = self._prompt_tokens + len(self._rows)
+        new = self._rows.append(wanted)
+        if not len(new.nodes):
+            return 0
+        if len(self._rows) > self._rows.capacity:
+            raise AssertionError(f"{len(self._rows)} rows exceed the slot's {self._rows.capacity}")
+        prompt_part = np.ones((len(new.nodes), self._prompt_tokens), bool)
+        logits = self._runner.forward_rows(
+            self._leased(),
+            start,
+            new.tokens,
+            self._prompt_tokens + new.levels - 1,
+            np.concatenate([prompt_part, new.sees], axis=1),
+        )
+        for level in np.unique(new.levels).tolist():
+            of_level = np.flatnonzero(new.levels == level)
+            first, last = int(of_level[0]), int(of_level[-1]) + 1
+            self._score(level, new.nodes[first:last], logits[first:last])
+        return len(new.nodes)
+
+    @torch.inference_mode()
+    def _score(self, level: int, nodes: np.ndarray, logits: torch.Tensor) -> None:
+        index = torch.as_tensor(nodes, device=self._trie.device)
+        children = self._trie.children(level, index, self._filter.dead[level + 1])
+        logprobs = child_logprobs(logits, children)
+        known = self.scored.get(level)
+        if known is not None:
+            index = torch.cat([known.nodes, index])
+            index, order = torch.sort(index)
+            logprobs = torch.cat([known.child_logprobs, logprobs])[order]
+        self.scored[level] = ScoredLevel(index, logprobs)
+
+    def forget_unrelated(self, beams: Beams) -> None:
+        """Drop rows that cannot matter below `beams` and close the gaps in the slot."""
+        before = len(self._rows)
+        rows = self._rows.keep_related(beams)
+        if len(rows) == before:
+            return
+        device = self._trie.device
+        self._runner.pool.compact(
+            self._leased(), self._prompt_tokens, torch.as_tensor(rows, device=device)
+        )
+        for level, known in list(self.scored.items()):
+            nodes = known.nodes.cpu().numpy()
+            kept = np.flatnonzero(related(self._trie.trie, level, nodes, beams))
+            if level and not len(kept):
+                del self.scored[level]
+            elif level:
+                index = torch.as_tensor(kept, device=device)
+                self.scored[level] = ScoredLevel(known.nodes[index], known.child_logprobs[index])
+
+
+class BeamSession:
+    """The target's side: exact beams, advanced by plain steps or by verifying candidate trees.
+
+    Winners come only from the trie expansion of the current exact beams, so nothing a drafter sends can
+    change the answer.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        trie: TrieTensors,
+        beam_width: int,
+        leaf_filter: LeafFilter | None = None,
+    ) -> None:
+        """Lease a slot.
+
+        Raises:
+            NoFreeSlotError: none is free.
+        """
+        self._trie = trie
+        self._width = beam_width
+        self._scorer = RowScorer(runner, trie, leaf_filter)
+        self.beams = Beams.root()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last level is decided (or nothing is left alive)."""
+        return self.beams.level == self._trie.depth or not len(self.beams)
+
+    def close(self) -> None:
+        """Give the slot back; may be called twice."""
+        self._scorer.close()
+
+    def open(self, prompt: np.ndarray, resume: Beams | None = None) -> Turn:
+        """Run the prompt and decide level 1, or stand at the beams of an earlier session.
+
+        Args:
+            prompt: vocabulary ids.  Shape (P,).
+            resume: exact beams of a level >= 1, in ascending node order.
+        """
+        self._scorer.prefill(prompt)
+        if resume is None or resume.level == 0:
+            verified = self._verify()
+            return Turn(verified, passes=1, prompt_rows=len(prompt))
+        self.beams = resume
+        return Turn(resume, passes=1, prompt_rows=len(prompt))
+
+    def plain_step(self) -> Turn:
+        """Decide one level with one row per beam (plain beam search)."""
+        return self._advance({}, dropped=0)
+
+    def advance(self, tree: CandidateTree, max_rows: int) -> Turn:
+        """Verify a candidate tree in one pass; at least one level is decided.
+
+        Args:
+            tree: drafted nodes; an empty one leaves the exhaustive levels alone.
+            max_rows: row budget of the pass, the beams' own rows included.
+        """
+        if self.finished:
+            return Turn(self.beams, dropped_nodes=len(tree))
+        self._scorer.forget_unrelated(self.beams)
+        resolved = resolve_tree(self._trie.trie, self.beams, tree)
+        own = len(self.beams) * self.beams.level  # rows of the beams and, at worst, their ancestors
+        budget = min(max_rows - len(self.beams), self._scorer.room - own)
+        levels = widen_exhaustively(self._trie.trie, self.beams, resolved.levels, budget)
+        return self._advance(levels, resolved.dropped)
+
+    def _advance(self, levels: dict[int, np.ndarray], dropped: int) -> Turn:
+        if self.finished:
+            return Turn(self.beams, dropped_nodes=dropped)
+        before = self.beams.level
+        if self._scorer.room < len(self.beams) * before:
+            self._scorer.forget_unrelated(self.beams)
+        rows = self._scorer.add_rows({before: self.beams.nodes, **levels})
+        beams = self._verify()
+        return Turn(
+            beams,
+            passes=int(rows > 0),
+            rows=rows,
+            accepted_levels=beams.level - before - 1,
+            dropped_nodes=dropped,
+        )
+
+    @torch.inference_mode()
+    def _verify(self) -> Beams:
+        verified = verify_strict(self._trie, self.beams, self._scorer.scored, self._width)
+        self.beams = verified.beams
+        return self.beams
