@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -26,7 +26,9 @@ from specbeam.runtime.errors import (
 from specbeam.runtime.status import encode_error
 
 _Context = grpc.aio.ServicerContext[Any, Any]
-_Handler = grpc.RpcMethodHandler[Any, Any]
+# Quoted: generic for the type checker only.
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_MaybeHandler: TypeAlias = "_Handler | None"
 
 # Health and reflection: their handlers write by themselves and need no access log.
 _UNTOUCHED_PREFIX = "/grpc."
@@ -44,9 +46,9 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_MaybeHandler]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler | None:
+    ) -> _MaybeHandler:
         """Wrap the handler that gRPC chose; health and reflection stay as they are."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
