@@ -39,7 +39,7 @@ RULES = (
     Rule("specbeam.engine", _MODELS, _CORE_PACKAGES),
     Rule("specbeam.bundle", _MODELS, _CORE_PACKAGES),
     Rule("specbeam.storage", frozenset({"redis"}), ("specbeam.runtime.errors",)),
-    Rule("specbeam.training", _MODELS | {"pyarrow"}, _CORE_PACKAGES),
+    Rule("specbeam.training", _MODELS | {"pyarrow", "rich"}, _CORE_PACKAGES),
 )
 
 
@@ -163,9 +163,9 @@ from importlib.machinery import PathFinder
 
 hidden, packages = json.loads(sys.argv[1])
 
-class Hiding:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
+class Hiding(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         if name.partition(".")[0] in hidden:
             return None
         return PathFinder.find_spec(name, path, target)
