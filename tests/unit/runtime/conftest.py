@@ -1,7 +1,7 @@
 """A small service of all four RPC kinds, on a real server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,14 +89,16 @@ class EchoClient:
             response_deserializer=StringValue.FromString,
         )
 
-    async def call(self, kind: str, text: str = "abc", *, timeout: float = 10, **kwargs: Any) -> str:
+    async def call(
+        self, kind: str, text: str = "abc", *, timeout_s: float = 10, **kwargs: Any
+    ) -> str:
         async def parts() -> AsyncIterator[Any]:
             for part in text:
                 yield StringValue(value=part)
 
         streaming_request, streaming_response = (s == "stream" for s in kind.split("_"))
         request = parts() if streaming_request else StringValue(value=text)
-        call = self.method(kind)(request, timeout=timeout, **kwargs)
+        call = self.method(kind)(request, timeout=timeout_s, **kwargs)
         if not streaming_response:
             return (await call).value
         return "".join([response.value async for response in call])
@@ -132,3 +134,15 @@ async def echo_client(echo_channel: grpc.aio.Channel) -> EchoClient:
 async def garbling_client(echo_channel: grpc.aio.Channel) -> EchoClient:
     """Sends bytes that are no message."""
     return EchoClient(echo_channel, serialize=lambda message: b"\xff\xff\xff")
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], Awaitable[None]]:
+    """Wait until a condition holds."""
+
+    async def wait(condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 (the condition has no event)
+                await asyncio.sleep(0.005)
+
+    return wait

@@ -97,7 +97,7 @@ async def test_unparsable_message_is_invalid_argument(garbling_client, kind):
 
 
 @pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "stream_stream"])
-async def test_cancelled_call_reaches_the_handler(echo, echo_client, kind):
+async def test_cancelled_call_reaches_the_handler(echo, echo_client, until, kind):
     started = asyncio.Event()
 
     async def hang():
@@ -112,14 +112,14 @@ async def test_cancelled_call_reaches_the_handler(echo, echo_client, kind):
         await asyncio.wait_for(echo.cleaned_up.wait(), 5)
         with pytest.raises(asyncio.CancelledError):
             await task
-        await _until(lambda: any(line["event"] == "rpc" for line in logs))
+        await until(lambda: any(line["event"] == "rpc" for line in logs))
     assert [line["code"] for line in logs if line["event"] == "rpc"] == ["CANCELLED"]
 
 
-async def test_access_line_has_method_code_time_and_request_id(echo_client):
+async def test_access_line_has_method_code_time_and_request_id(echo_client, until):
     with structlog.testing.capture_logs() as logs:
         await echo_client.call("unary_unary", metadata=(("x-request-id", "r-1"),))
-        await _until(lambda: logs)
+        await until(lambda: logs)
     (line,) = logs
     assert line["event"] == "rpc"
     assert line["method"] == "/test.Echo/unary_unary"
@@ -131,10 +131,10 @@ async def test_access_line_has_method_code_time_and_request_id(echo_client):
 
 
 @pytest.mark.parametrize("given", ["x" * 65, "a b", "a/b"])
-async def test_malformed_request_id_is_replaced(echo_client, given):
+async def test_malformed_request_id_is_replaced(echo_client, until, given):
     with structlog.testing.capture_logs() as logs:
         await echo_client.call("unary_unary", metadata=(("x-request-id", given),))
-        await _until(lambda: logs)
+        await until(lambda: logs)
     assert len(logs[0]["request_id"]) == 32
 
 
@@ -158,9 +158,3 @@ async def test_cause_is_logged_but_not_answered(echo, echo_client):
         error = await failed(echo_client, "unary_unary")
     assert "host-7" in logs[0]["cause"]
     assert "host-7" not in str((error.details(), error.trailing_metadata()))
-
-
-async def _until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
