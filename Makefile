@@ -55,7 +55,7 @@ test-fast: $(DEV)  ## Run the tests not marked slow
 # ---------------------------------------------------------------- checks
 
 .PHONY: check
-check: lint typecheck check-protos check-imports k8s-validate check-docker check-yaml  ## Run every static check
+check: lint typecheck check-protos check-imports check-docs k8s-validate check-docker check-yaml  ## Run every static check
 
 .PHONY: lint
 lint: $(DEV)  ## Lint and check the format of the Python code
@@ -83,6 +83,14 @@ check-protos: $(DEV)  ## Lint the protos and compare the committed stubs with fr
 .PHONY: check-imports
 check-imports: $(DEV)  ## Test the direction of imports between packages
 	$(BIN)/python -m pytest -q tests/unit/test_imports.py
+
+.PHONY: docs
+docs: $(DEV)  ## Write docs/configuration.md from the settings classes
+	$(BIN)/python scripts/render_configuration.py
+
+.PHONY: check-docs
+check-docs: $(DEV)  ## Compare docs/configuration.md with the settings classes
+	$(BIN)/python scripts/render_configuration.py --check
 
 .PHONY: k8s-validate
 k8s-validate: $(DEV)  ## Render k8s/ and validate it against the Kubernetes schemas
