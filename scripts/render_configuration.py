@@ -13,9 +13,9 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 INTRODUCTION = """\
 # Configuration
 
-Made by `make docs` from the settings classes. A flag wins over the service's own variable, which wins over the shared
-variable, which wins over the default. `python -m SERVICE --print-config` shows the effective values; wrong values are
-reported all at once and end the process with status 2.
+Made by `make docs` from the settings classes. A flag wins over the service's own variable, which
+wins over the shared variable, which wins over the default. `python -m SERVICE --print-config` shows
+the effective values; wrong values are reported all at once and end the process with status 2.
 """
 
 
