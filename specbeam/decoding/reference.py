@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-# The log-probability of every vocabulary id after a prefix of tokens.
-NextLogprobs = Callable[[Sequence[int]], Sequence[float]]
+# Log-probabilities of every vocabulary id after each of several token sequences of equal length.
+NextLogprobs = Callable[[Sequence[Sequence[int]]], Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def reference_beam_search(
         items: token path of every item id.
         popularity: interaction count of every item id.
         prompt: prompt tokens.
-        next_logprobs: log-softmax over the vocabulary after a token sequence.
+        next_logprobs: log-softmax over the vocabulary after each token sequence.
         beam_width: W.
         num_items: K.
         excluded: item ids that must not be returned.
@@ -55,8 +55,8 @@ def reference_beam_search(
     depth_of_items = len(next(iter(items.values())))
     for _ in range(depth_of_items):
         candidates: list[tuple[float, tuple[int, ...]]] = []
-        for score, path in beams:
-            logprobs = next_logprobs([*prompt, *path])
+        after = next_logprobs([[*prompt, *path] for _, path in beams]) if beams else []
+        for (score, path), logprobs in zip(beams, after, strict=True):
             candidates += [(score + logprobs[token], (*path, token)) for token in trie[path]]
         beams = sorted(candidates, key=lambda beam: (-beam[0], beam[1]))[:beam_width]
     found: list[ReferenceItem] = []

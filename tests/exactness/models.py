@@ -1,0 +1,127 @@
+"""Tiny random models for the exactness suite, wholly in fp64 where asked."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from specbeam.engine import ModelRunner, RunnerConfig
+
+
+def random_llama(
+    seed: int,
+    vocab_size: int,
+    layers: int = 2,
+    kv_heads: int = 1,
+    dtype: torch.dtype = torch.float64,
+    spread: float = 0.6,
+) -> LlamaForCausalLM:
+    """A random model whose next-token laws are peaked enough to make rankings interesting."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=kv_heads,
+        head_dim=8,
+        intermediate_size=24,
+        initializer_range=spread,
+        tie_word_embeddings=False,
+        attn_implementation="sdpa",
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    model = LlamaForCausalLM(config).to(dtype).eval()
+    if dtype == torch.float64:
+        norms_in_fp64(model)
+    return model
+
+
+class CoarseHead(nn.Linear):
+    """An LM head whose logits are rounded to a grid, so that equal scores are common.
+
+    Tied weights would not do: the same product may differ in its last bit between columns of a GEMM.
+    """
+
+    grid: float
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.round(super().forward(hidden) / self.grid) * self.grid
+
+
+def coarsen(model: LlamaForCausalLM, grid: float) -> LlamaForCausalLM:
+    """Give `model` a `CoarseHead` with the same weights."""
+    old = model.lm_head
+    head = CoarseHead(old.in_features, old.out_features, bias=False, dtype=old.weight.dtype)
+    head.weight, head.grid = old.weight, grid
+    model.lm_head = head
+    return model
+
+
+def norms_in_fp64(model: nn.Module) -> None:
+    """transformers computes RMSNorm in fp32 whatever the dtype; equality needs fp64 throughout."""
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = _rms_norm_of(module)  # type: ignore[method-assign]
+
+
+def _rms_norm_of(module: nn.Module):
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        variance = hidden.pow(2).mean(-1, keepdim=True)
+        return module.weight * hidden * torch.rsqrt(variance + module.variance_epsilon)
+
+    return forward
+
+
+def noisy_copy(model: LlamaForCausalLM, seed: int, amount: float) -> LlamaForCausalLM:
+    """The same model with every weight disturbed."""
+    generator = torch.Generator().manual_seed(seed)
+    other = LlamaForCausalLM(copy.deepcopy(model.config)).to(model.dtype).eval()
+    state = {
+        name: value + amount * torch.randn(value.shape, generator=generator, dtype=value.dtype)
+        for name, value in model.state_dict().items()
+    }
+    other.load_state_dict(state)
+    if model.dtype == torch.float64:
+        norms_in_fp64(other)
+    return coarsen(other, model.lm_head.grid) if isinstance(model.lm_head, CoarseHead) else other
+
+
+def plain_copy(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    """An equal model, so that one may be switched to our attention and the other not."""
+    return noisy_copy(model, 0, 0.0)
+
+
+def runner_of(model: LlamaForCausalLM, slots: int = 2, max_rows: int = 700) -> ModelRunner:
+    """Serve a copy of `model`; the model itself stays with transformers' own attention."""
+    dtype = {torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16"}[model.dtype]
+    config = RunnerConfig(dtype=dtype, slots=slots, max_prompt_tokens=64, max_rows=max_rows)
+    return ModelRunner(plain_copy(model), config)
+
+
+def whole_prefix_logprobs(model: LlamaForCausalLM):
+    """`next_logprobs` of the reference: cache-free forwards with transformers' own attention."""
+
+    @torch.inference_mode()
+    def next_logprobs(prefixes: Sequence[Sequence[int]]) -> list[list[float]]:
+        logits = model(torch.tensor(prefixes), use_cache=False).logits[:, -1]
+        return torch.log_softmax(logits, dim=-1).tolist()
+
+    return next_logprobs
+
+
+def random_paths(
+    rng: np.random.Generator, items: int, depth: int, codes: int, shared: bool
+) -> np.ndarray:
+    """Token paths of random items; `shared` lets levels use one vocabulary range."""
+    offsets = 3 + np.arange(depth) * (0 if shared else codes)
+    # Skewed codes give crowded and thin branches in one trie, and several items on a leaf.
+    raw = rng.integers(0, codes, (items, depth)) * rng.random((items, depth)) ** 0.5
+    return raw.astype(np.int64) + offsets

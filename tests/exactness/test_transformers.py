@@ -1,0 +1,56 @@
+"""Our plain and speculative searches equal transformers' own constrained beam search."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from specbeam.catalog import ItemTrie
+from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.engine import (
+    SearchSpec,
+    SpeculationSpec,
+    Turn,
+    plain_search,
+    speculative_search,
+)
+from specbeam.engine.transformers_beam import allowed_children, transformers_beam_search
+from tests.exactness.models import noisy_copy, random_llama, runner_of
+
+# In fp64 two scores closer than this may be rounded either way by another summation order.
+NEAR_TIE = 1e-9
+
+
+@pytest.mark.parametrize("seed", range(13))
+def test_equals_transformers_beam_search(seed: int) -> None:
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(seed)
+    depth, codes = 2 + seed % 4, 12 + seed % 5
+    paths = np.unique(rng.integers(0, codes, (400, depth)), axis=0) + 3 + np.arange(depth) * codes
+    trie = ItemTrie.build(paths, [str(n) for n in range(len(paths))])
+    tensors, allowed = TrieTensors(trie, torch.device("cpu")), allowed_children(trie)
+    model = random_llama(seed, 3 + depth * codes + 5, layers=2, kv_heads=1 + seed % 2)
+    target, draft = runner_of(model), runner_of(noisy_copy(model, seed, 0.05))
+    children_of_root = trie.levels[1].num_nodes
+    for width in [1, 2, 3, 5, 8, 10, 11, 12]:
+        width = min(width, children_of_root)
+        prompt = np.concatenate([[1], rng.integers(3, 3 + depth * codes, int(rng.integers(0, 30)))])
+        theirs = transformers_beam_search(model, allowed, prompt, width, depth)
+        spec = SearchSpec(prompt, width)
+        for turn in (
+            plain_search(target, tensors, spec),
+            speculative_search(target, draft, tensors, spec, SpeculationSpec(max_nodes=2 * width)),
+        ):
+            _compare(trie, turn, theirs.paths, theirs.scores)
+
+
+def _compare(trie: ItemTrie, turn: Turn, paths: np.ndarray, scores: np.ndarray) -> None:
+    order = np.lexsort((turn.beams.nodes, -turn.beams.scores))
+    ours, our_scores = turn.beams.paths(trie)[order], turn.beams.scores[order]
+    gaps = np.diff(our_scores)
+    assert len(gaps) == 0 or np.abs(gaps).min() > NEAR_TIE, "a near tie would make order moot"
+    np.testing.assert_array_equal(ours, paths)
+    if len(our_scores) > 1:
+        # transformers keeps running scores in fp32 whatever the model's dtype.
+        np.testing.assert_allclose(our_scores, scores, rtol=0, atol=2e-5)
