@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import (  # type: ignore[import-untyped]
     code_pb2,
     error_details_pb2,
@@ -12,9 +13,11 @@ from google.rpc import (  # type: ignore[import-untyped]
 )
 from grpc_status import rpc_status
 
+from specbeam.runtime.context import REQUEST_ID_KEY
 from specbeam.runtime.errors import DOMAIN, SpecbeamError, Violation
 
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+_DETAILS_KEY = "grpc-status-details-bin"
 
 # Status details travel in trailers, whose soft limit is 8 kB with base64 on top.
 _MAX_MESSAGE_CHARS = 300
@@ -37,6 +40,7 @@ class RpcFailure:
         metadata: Values behind the message.
         violations: Rules the request breaks.
         retry_after_s: Seconds after which trying again makes sense, if given.
+        request_id: Id of the request in the peer's logs, if given.
     """
 
     code: grpc.StatusCode
@@ -46,6 +50,7 @@ class RpcFailure:
     metadata: dict[str, str]
     violations: tuple[Violation, ...]
     retry_after_s: float | None
+    request_id: str
 
 
 def encode_error(error: SpecbeamError) -> tuple[grpc.StatusCode, str, TrailingMetadata]:
@@ -79,10 +84,10 @@ def decode_error(error: grpc.RpcError) -> RpcFailure:
 
     Details that cannot be read are left out: the code and the text remain.
     """
-    failure = RpcFailure(error.code(), error.details() or "", "", "", {}, (), None)
-    status = _read_status(error)
-    if status is None:
-        return failure
+    # Plain pairs in aio, named pairs in sync calls.
+    pairs = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    trailers = dict(pairs)
+    status = _parse_status(trailers.get(_DETAILS_KEY, b""))
     info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     retry_info = error_details_pb2.RetryInfo()
     retry_after_s: float | None = None
@@ -95,26 +100,22 @@ def decode_error(error: grpc.RpcError) -> RpcFailure:
             detail.Unpack(retry_info)
             retry_after_s = retry_info.retry_delay.ToMilliseconds() / 1000
     return RpcFailure(
-        code=failure.code,
-        message=failure.message,
+        code=error.code(),
+        message=error.details() or "",
         reason=info.reason,
         domain=info.domain,
         metadata=dict(info.metadata),
         violations=tuple(Violation(v.field, v.description) for v in bad_request.field_violations),
         retry_after_s=retry_after_s,
+        request_id=str(trailers.get(REQUEST_ID_KEY, "")),
     )
 
 
-def _read_status(error: grpc.RpcError) -> status_pb2.Status | None:
-    # Plain pairs in aio, named pairs in sync calls.
-    pairs = cast("Iterable[tuple[str, bytes]]", error.trailing_metadata() or ())
-    for key, value in pairs:
-        if key == "grpc-status-details-bin":
-            try:
-                return status_pb2.Status.FromString(value)
-            except ValueError:
-                return None
-    return None
+def _parse_status(data: str | bytes) -> status_pb2.Status:
+    try:
+        return status_pb2.Status.FromString(data)
+    except (DecodeError, TypeError):
+        return status_pb2.Status()
 
 
 def _encode_violations(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequest:
