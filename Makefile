@@ -13,7 +13,6 @@ CODE := specbeam draft_service target_service orchestrator loadtest benchmarks t
 PRESENT := $(wildcard $(CODE))
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
-export PYTHON
 
 .PHONY: help
 help:  ## List the targets
@@ -22,11 +21,11 @@ help:  ## List the targets
 # ---------------------------------------------------------------- set-up
 
 $(RUNTIME): $(PIN_FILES)
-	./scripts/install.sh models,data
+	PYTHON=$(PYTHON) ./scripts/install.sh models,data
 	@touch $@
 
 $(DEV): $(PIN_FILES)
-	./scripts/install.sh dev
+	PYTHON=$(PYTHON) ./scripts/install.sh dev
 	@touch $(RUNTIME) $@
 
 .PHONY: install
@@ -73,12 +72,12 @@ typecheck: $(DEV)  ## Run mypy --strict
 
 .PHONY: protos
 protos: $(DEV)  ## Generate the gRPC stubs from protos/
-	./scripts/gen_protos.sh
+	PYTHON=$(BIN)/python ./scripts/gen_protos.sh
 
 .PHONY: check-protos
 check-protos: $(DEV)  ## Lint the protos and compare the committed stubs with fresh ones
 	$(BIN)/buf lint
-	./scripts/gen_protos.sh --check
+	PYTHON=$(BIN)/python ./scripts/gen_protos.sh --check
 
 .PHONY: check-imports
 check-imports: $(DEV)  ## Test the direction of imports between packages
