@@ -1,15 +1,18 @@
 """Channels: one long-lived channel per peer, on which every call needs a timeout."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from specbeam.runtime.context import REQUEST_ID_KEY, current_request_id
 from specbeam.runtime.options import DEFAULT_MAX_MESSAGE_BYTES, channel_options
+
+C = TypeVar("C", bound=grpc.aio.Call)
 
 
 class MissingTimeoutError(ValueError):
@@ -68,6 +71,23 @@ def create_channel(
         ("grpc.service_config", retry_config(retry)),
     )
     return DeadlineChannel(grpc.aio.insecure_channel(target, options=options))
+
+
+@asynccontextmanager
+async def session(call: C) -> AsyncIterator[C]:
+    """Hold a streaming call for a block, and cancel it when the block ends.
+
+    A task that is cancelled before its call's first answer has arrived leaves the call
+    running in grpc.aio (1.85.1): the peer would hold its slot until the deadline. On a
+    call that has ended this does nothing.
+
+    Args:
+        call: What a stub returned for a method with streams.
+    """
+    try:
+        yield call
+    finally:
+        call.cancel()
 
 
 class DeadlineChannel(grpc.aio.Channel):

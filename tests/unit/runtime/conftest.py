@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from specbeam.runtime.channel import create_channel
+from specbeam.runtime.channel import create_channel, session
 from specbeam.runtime.server import bind, create_server
 
 SERVICE = "test.Echo"
@@ -101,7 +101,8 @@ class EchoClient:
         call = self.method(kind)(request, timeout=timeout_s, **kwargs)
         if not streaming_response:
             return (await call).value
-        return "".join([response.value async for response in call])
+        async with session(call):
+            return "".join([response.value async for response in call])
 
 
 @pytest.fixture
@@ -134,6 +135,12 @@ async def echo_client(echo_channel: grpc.aio.Channel) -> EchoClient:
 async def garbling_client(echo_channel: grpc.aio.Channel) -> EchoClient:
     """Sends bytes that are no message."""
     return EchoClient(echo_channel, serialize=lambda message: b"\xff\xff\xff")
+
+
+@pytest.fixture
+def echo_caller() -> type[EchoClient]:
+    """Makes clients for channels of a test's own."""
+    return EchoClient
 
 
 @pytest.fixture
