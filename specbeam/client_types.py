@@ -230,8 +230,12 @@ def encode_request(user_id: str, options: RecommendOptions) -> service_pb2.Recom
     """Return the message that asks for recommendations.
 
     Raises:
+        TypeError: There is no such option.
         ValueError: An option is not one of its names.
     """
+    unknown = options.keys() - RecommendOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"recommend takes no option {', '.join(sorted(unknown))}")
     degradations = options.get("allowed_degradations", ())
     return service_pb2.RecommendRequest(
         bundle=options.get("bundle", ""),
