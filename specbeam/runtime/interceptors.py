@@ -72,7 +72,6 @@ def _wrap(handler: _Handler, method: str) -> _Handler:
         async with _Rpc(method, context):
             result: bytes = encode(await behavior(_checked(request), context))
             return result
-        raise AssertionError("the RPC scope swallows nothing")
 
     async def stream(request: Any, context: _Context) -> AsyncIterator[bytes]:
         async with (
