@@ -1,0 +1,102 @@
+"""The bundles that requests can be answered from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.budget import mean_fan_outs
+from orchestrator.items import ItemTable
+from specbeam.bundle import Bundle, Fingerprints, load_bundle
+from specbeam.catalog import ItemTrie
+from specbeam.runtime.errors import UnknownBundle
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A bundle as this service uses it.
+
+    Attributes:
+        bundle: The bundle; no model of it is opened here.
+        fan_outs: Mean children per trie node by level. Length L.
+        items: Titles and topics, read when first asked for.
+    """
+
+    bundle: Bundle
+    fan_outs: tuple[float, ...]
+    items: ItemTable
+
+    @property
+    def name(self) -> str:
+        """Name used in requests."""
+        return self.bundle.manifest.name
+
+    @property
+    def trie(self) -> ItemTrie:
+        """The catalogue."""
+        return self.bundle.trie
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """Content hashes of the bundle."""
+        return self.bundle.manifest.fingerprints
+
+
+class BundleTable:
+    """All bundles, the default one first."""
+
+    def __init__(self, servings: Sequence[Serving]) -> None:
+        """Keep the bundles.
+
+        Args:
+            servings: At least one; names must differ.
+
+        Raises:
+            ValueError: There is none, or two have one name.
+        """
+        self._by_name: Mapping[str, Serving] = {serving.name: serving for serving in servings}
+        if not servings or len(self._by_name) != len(servings):
+            raise ValueError("one or more bundles with different names are needed")
+        self.default = servings[0]
+
+    @classmethod
+    def load(cls, paths: Sequence[str | Path]) -> "BundleTable":
+        """Load bundle directories.
+
+        Raises:
+            BundleError: One is not usable.
+            ValueError: There is none, or two have one name.
+        """
+        servings = []
+        for path in paths:
+            # Weights are checked by the service that opens them.
+            bundle = load_bundle(path, verify=False)
+            # Builds the map from ids, so that no request has to.
+            bundle.trie.index_of([])
+            servings.append(Serving(bundle, mean_fan_outs(bundle.trie), ItemTable(bundle)))
+        return cls(servings)
+
+    def all(self) -> tuple[Serving, ...]:
+        """Return every bundle."""
+        return tuple(self._by_name.values())
+
+    def get(self, name: str) -> Serving:
+        """Return a bundle by name; an empty name means the default one.
+
+        Raises:
+            UnknownBundle: There is no such bundle.
+        """
+        if not name:
+            return self.default
+        serving = self._by_name.get(name)
+        if serving is None:
+            raise UnknownBundle(metadata={"bundle": name})
+        return serving
+
+    def unknown_everywhere(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Return the positions of the ids that no bundle knows. Shape (n,)."""
+        unknown = np.ones(len(item_ids), bool)
+        for serving in self._by_name.values():
+            unknown &= serving.trie.index_of(item_ids) < 0
+        return np.flatnonzero(unknown)

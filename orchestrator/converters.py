@@ -1,0 +1,314 @@
+"""Between the messages of the API and the domain. Every rule of the request is checked here."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from orchestrator.bundles import Serving
+from orchestrator.flags import Flag
+from orchestrator.items import ItemEntry
+from orchestrator.query import Answer, Limits, Query, Speculation
+from orchestrator.search import SearchOutcome
+from specbeam.recommend.v1 import recommend_service_pb2 as pb
+from specbeam.recommend.v1 import types_pb2 as types
+from specbeam.runtime.errors import InvalidRequest, Violation
+from specbeam.storage import AppendResult, Event, History
+
+DEFAULT_NUM_ITEMS = 10
+MAX_USER_BYTES = 256
+MAX_ITEM_BYTES = 256
+MAX_EVENT_BYTES = 64
+MAX_TYPE_BYTES = 64
+MAX_BUNDLE_BYTES = 128
+DEFAULT_HISTORY_LIMIT = 100
+MAX_HISTORY_LIMIT = 1000
+
+_SPECULATIONS = {
+    types.SPECULATION_OFF: Speculation.OFF,
+    types.SPECULATION_ON: Speculation.ON,
+    types.SPECULATION_AUTO: Speculation.AUTO,
+}
+_MODES = (types.MODE_UNSPECIFIED, types.MODE_EXACT_TOPK)
+_DEGRADATIONS = (types.DEGRADATION_NO_HISTORY, types.DEGRADATION_DEGRADE_K)
+_FLAGS = {flag: types.DegradedFlag.Value(f"DEGRADED_FLAG_{flag.value}") for flag in Flag}
+
+
+class _Violations:
+    """Collects every broken rule of one request."""
+
+    def __init__(self) -> None:
+        self._found: list[Violation] = []
+
+    def add(self, field: str, description: str) -> None:
+        self._found.append(Violation(field, description))
+
+    def at_most(self, field: str, value: int, limit: int) -> None:
+        if value > limit:
+            self.add(field, f"{value} is more than {limit}")
+
+    def text(self, field: str, value: str, limit: int, *, required: bool = True) -> None:
+        if required and not value:
+            self.add(field, "is required")
+        elif len(value) * 4 > limit and len(value.encode()) > limit:
+            self.add(field, f"has {len(value.encode())} bytes, {limit} are allowed")
+
+    def raise_if_any(self) -> None:
+        if self._found:
+            raise InvalidRequest(self._found)
+
+
+def to_query(message: pb.RecommendRequest, limits: Limits, default: Speculation) -> Query:
+    """Return what a request asks for.
+
+    Args:
+        message: The request.
+        limits: Largest values it may carry.
+        default: Speculation when the request leaves it open.
+
+    Raises:
+        InvalidRequest: With every broken rule.
+    """
+    found = _Violations()
+    found.text("bundle", message.bundle, MAX_BUNDLE_BYTES, required=False)
+    found.text("user_id", message.user_id, MAX_USER_BYTES, required=False)
+    found.at_most("num_items", message.num_items, limits.max_num_items)
+    found.at_most("beam_width", message.beam_width, limits.max_beam_width)
+    found.at_most("max_rows", message.max_rows, limits.max_rows)
+    num_items = message.num_items or DEFAULT_NUM_ITEMS
+    if 0 < message.beam_width < num_items:
+        found.add("beam_width", f"{message.beam_width} is less than num_items, {num_items}")
+    _check_choices(message, found)
+    _check_events(message.events, found, limits, need_event_id=False)
+    excluded = message.filter.exclude_item_ids
+    found.at_most("filter.exclude_item_ids", len(excluded), limits.max_excluded_items)
+    for at, item_id in enumerate(excluded[: limits.max_excluded_items]):
+        found.text(f"filter.exclude_item_ids[{at}]", item_id, MAX_ITEM_BYTES)
+    found.raise_if_any()
+    has_choice = message.filter.HasField("exclude_history")
+    return Query(
+        bundle=message.bundle,
+        user_id=message.user_id,
+        events=tuple(map(_from_interaction, message.events)),
+        num_items=num_items,
+        beam_width=message.beam_width,
+        speculation=_SPECULATIONS.get(message.speculation, default),
+        max_rows=message.max_rows,
+        exclude_history=message.filter.exclude_history if has_choice else None,
+        exclude_item_ids=tuple(excluded),
+        allow_no_history=types.DEGRADATION_NO_HISTORY in message.allowed_degradations,
+        include_metadata=message.include_metadata,
+    )
+
+
+def _check_choices(message: pb.RecommendRequest, found: _Violations) -> None:
+    if message.mode not in _MODES:
+        found.add("mode", f"{message.mode} is not supported")
+    if message.speculation and message.speculation not in _SPECULATIONS:
+        found.add("speculation", f"{message.speculation} is not supported")
+    for at, degradation in enumerate(message.allowed_degradations):
+        if degradation not in _DEGRADATIONS:
+            found.add(f"allowed_degradations[{at}]", f"{degradation} is not supported")
+
+
+def _check_events(
+    events: Sequence[types.Interaction], found: _Violations, limits: Limits, *, need_event_id: bool
+) -> None:
+    found.at_most("events", len(events), limits.max_events)
+    for at, event in enumerate(events[: limits.max_events]):
+        found.text(f"events[{at}].item_id", event.item_id, MAX_ITEM_BYTES)
+        found.text(f"events[{at}].type", event.type, MAX_TYPE_BYTES, required=False)
+        if need_event_id:
+            found.text(f"events[{at}].event_id", event.event_id, MAX_EVENT_BYTES)
+        if event.time_ms < 0:
+            found.add(f"events[{at}].time_ms", f"{event.time_ms} is negative")
+
+
+def check_user(user_id: str) -> str:
+    """Return a required user id.
+
+    Raises:
+        InvalidRequest: It is empty or too long.
+    """
+    found = _Violations()
+    found.text("user_id", user_id, MAX_USER_BYTES)
+    found.raise_if_any()
+    return user_id
+
+
+def to_events(message: pb.RecordInteractionsRequest, limits: Limits) -> tuple[Event, ...]:
+    """Return the events to record.
+
+    Raises:
+        InvalidRequest: With every broken rule.
+    """
+    found = _Violations()
+    found.text("user_id", message.user_id, MAX_USER_BYTES)
+    if not message.events:
+        found.add("events", "at least one is required")
+    _check_events(message.events, found, limits, need_event_id=True)
+    found.raise_if_any()
+    return tuple(map(_from_interaction, message.events))
+
+
+def to_history_limit(message: pb.GetHistoryRequest) -> int:
+    """Return how many events to read.
+
+    Raises:
+        InvalidRequest: With every broken rule.
+    """
+    found = _Violations()
+    found.text("user_id", message.user_id, MAX_USER_BYTES)
+    found.at_most("limit", message.limit, MAX_HISTORY_LIMIT)
+    found.raise_if_any()
+    return message.limit or DEFAULT_HISTORY_LIMIT
+
+
+def _from_interaction(message: types.Interaction) -> Event:
+    return Event(message.item_id, message.event_id, message.time_ms, message.type)
+
+
+def from_append(result: AppendResult) -> pb.RecordInteractionsResponse:
+    """Return the answer of RecordInteractions."""
+    return pb.RecordInteractionsResponse(
+        stored=result.stored, duplicates=result.duplicates, total=result.total
+    )
+
+
+def from_history(history: History) -> pb.GetHistoryResponse:
+    """Return the answer of GetHistory."""
+    events = [
+        types.Interaction(
+            item_id=event.item_id, event_id=event.event_id, time_ms=event.time_ms, type=event.type
+        )
+        for event in history.events
+    ]
+    return pb.GetHistoryResponse(events=events, total=history.total)
+
+
+def from_answer(
+    answer: Answer, serving: Serving, *, request_id: str, total_ms: float, debug: bool
+) -> pb.RecommendResponse:
+    """Return the answer of Recommend.
+
+    Args:
+        answer: What was found.
+        serving: The bundle that answered.
+        request_id: Id of the request.
+        total_ms: Time since its arrival, milliseconds.
+        debug: Whether to send details.
+    """
+    outcome = answer.outcome
+    kind = types.ScoreKind.Value(f"SCORE_KIND_{serving.bundle.manifest.score_kind}")
+    response = pb.RecommendResponse(
+        items=_items(answer, kind),
+        mode=types.MODE_EXACT_TOPK,
+        degraded=[_FLAGS[flag] for flag in answer.flags],
+        fingerprints=_fingerprints(serving),
+        exhausted=answer.ranked.exhausted,
+        work=_work(answer),
+        timings=types.Timings(
+            total_ms=total_ms,
+            history_ms=answer.history_ms,
+            draft_ms=outcome.draft_ms,
+            target_ms=outcome.work.wait_ms,
+            forward_ms=outcome.work.forward_ms,
+        ),
+        bundle=serving.name,
+        request_id=request_id,
+    )
+    if debug:
+        response.debug.CopyFrom(_debug(answer))
+    return response
+
+
+def _items(answer: Answer, kind: "types.ScoreKind.ValueType") -> list[types.RecommendedItem]:
+    scores = answer.ranked.scores.tolist()
+    paths = answer.paths.tolist()
+    items = [
+        types.RecommendedItem(
+            item_id=item_id,
+            score=scores[rank],
+            score_kind=kind,
+            rank_value=scores[rank],
+            tokens=paths[rank],
+            verified_rank=rank,
+        )
+        for rank, item_id in enumerate(answer.item_ids)
+    ]
+    for item, entry in zip(items, answer.entries, strict=False):
+        item.metadata.CopyFrom(_metadata(entry))
+    return items
+
+
+def _metadata(entry: ItemEntry) -> types.ItemMetadata:
+    created = entry.created_at_ms
+    usable = created is not None and math.isfinite(created)
+    return types.ItemMetadata(
+        title=entry.title,
+        topics=entry.topics,
+        popularity=max(0, entry.popularity),
+        created_at_ms=int(created) if usable and created is not None else None,
+    )
+
+
+def _work(answer: Answer) -> types.Work:
+    outcome = answer.outcome
+    work = outcome.work
+    return types.Work(
+        passes=work.passes,
+        rows=work.rows,
+        prompt_rows=work.prompt_rows,
+        prompt_tokens=len(answer.prompt),
+        cached_tokens=work.cached_tokens,
+        accepted_levels=work.accepted_levels,
+        drafted_nodes=outcome.drafted_nodes,
+        dropped_nodes=work.dropped_nodes,
+        rounds=outcome.rounds,
+        speculation_used=outcome.rounds > 0,
+        flow=types.FLOW_ROOT_FIRST if outcome.rounds else types.FLOW_PLAIN,
+    )
+
+
+def _debug(answer: Answer) -> types.DebugInfo:
+    return types.DebugInfo(
+        prompt_token_ids=answer.prompt.tolist(), forwards=_forwards(answer.outcome)
+    )
+
+
+def _forwards(outcome: SearchOutcome) -> list[types.ForwardInterval]:
+    both: Iterable[tuple[int, int, str]] = [
+        *((start, end, "target") for start, end in outcome.work.forwards),
+        *((start, end, "draft") for start, end in outcome.draft_forwards),
+    ]
+    return [
+        types.ForwardInterval(service=service, start_ns=start, end_ns=end)
+        for start, end, service in sorted(both)
+    ]
+
+
+def _fingerprints(serving: Serving) -> types.Fingerprints:
+    own = serving.fingerprints
+    return types.Fingerprints(model=own.model, prompt=own.prompt, catalog=own.catalog)
+
+
+def from_bundle(serving: Serving) -> pb.BundleInfo:
+    """Return what GetInfo says about a bundle."""
+    manifest = serving.bundle.manifest
+    return pb.BundleInfo(
+        name=serving.name,
+        fingerprints=_fingerprints(serving),
+        score_kind=types.ScoreKind.Value(f"SCORE_KIND_{manifest.score_kind}"),
+        item_length=manifest.item_length,
+        num_items=serving.trie.num_items,
+        default_beam_width=manifest.default_beam_width,
+        exclude_history=manifest.exclude_history,
+    )
+
+
+def from_limits(limits: Limits) -> pb.Limits:
+    """Return what GetInfo says about the limits."""
+    return pb.Limits(
+        max_num_items=limits.max_num_items,
+        max_beam_width=limits.max_beam_width,
+        max_events=limits.max_events,
+        max_excluded_items=limits.max_excluded_items,
+    )

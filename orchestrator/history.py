@@ -1,0 +1,122 @@
+"""The history behind one request."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.bundles import Serving
+from orchestrator.flags import Flag
+from orchestrator.query import TENANT, Query
+from specbeam.catalog import ItemTrie
+from specbeam.runtime.deadlines import CallBudget
+from specbeam.runtime.errors import InvalidRequest, StoreUnavailable, Violation
+from specbeam.storage import Event, HistoryStore
+
+# Of the time left; the search needs the rest.
+STORE_SHARE = 0.5
+MAX_LISTED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHistory:
+    """What one request knows about the user.
+
+    Attributes:
+        prompt_items: Item indices for the prompt, oldest first. Shape (n,).
+        seen_items: Item indices that exclude_history leaves out. Shape (m,).
+        flags: What was not as usual.
+    """
+
+    prompt_items: np.ndarray
+    seen_items: np.ndarray
+    flags: tuple[Flag, ...]
+
+
+async def load_history(
+    store: HistoryStore, query: Query, serving: Serving, budget: CallBudget, limit: int
+) -> RequestHistory:
+    """Return the history that a request is answered from.
+
+    Inline events replace the stored history in the prompt; what the user has seen is both.
+
+    Args:
+        store: The store.
+        query: The request.
+        serving: Its bundle.
+        budget: Time left for the request.
+        limit: Most stored events to read.
+
+    Raises:
+        InvalidRequest: Inline items that the catalogue does not know.
+        StoreUnavailable: The stored history is needed and cannot be read.
+    """
+    flags: list[Flag] = []
+    inline = _known_inline(query.events, serving.trie)
+    stored = await _read(store, query, serving, budget, limit, flags)
+    known = stored[stored >= 0]
+    prompt_items = inline if query.events else known
+    if not query.events and len(known) < len(stored):
+        flags.append(Flag.UNKNOWN_HISTORY_ITEMS_SKIPPED)
+    if not len(prompt_items):
+        flags.append(Flag.EMPTY_HISTORY)
+    return RequestHistory(prompt_items, np.concatenate([inline, known]), tuple(flags))
+
+
+def excludes_history(query: Query, serving: Serving) -> bool:
+    """Return whether seen items are left out."""
+    if query.exclude_history is None:
+        return serving.bundle.manifest.exclude_history
+    return query.exclude_history
+
+
+def unknown_items(field: str, item_ids: Sequence[str], positions: np.ndarray) -> InvalidRequest:
+    """Return the error that lists unknown items.
+
+    Args:
+        field: Name of the repeated field.
+        item_ids: All ids of the field.
+        positions: Positions of the unknown ones.
+    """
+    violations = [
+        Violation(f"{field}[{at}].item_id", f"{item_ids[at]!r} is not in the catalogue")
+        for at in positions.tolist()
+    ]
+    return InvalidRequest(
+        violations,
+        f"{len(violations)} unknown item ids",
+        metadata={"unknown_item_ids": ",".join(item_ids[at] for at in positions[:MAX_LISTED])},
+    )
+
+
+def _known_inline(events: Sequence[Event], trie: ItemTrie) -> np.ndarray:
+    item_ids = [event.item_id for event in events]
+    items = trie.index_of(item_ids)
+    if (items < 0).any():
+        raise unknown_items("events", item_ids, np.flatnonzero(items < 0))
+    return items
+
+
+async def _read(
+    store: HistoryStore,
+    query: Query,
+    serving: Serving,
+    budget: CallBudget,
+    limit: int,
+    flags: list[Flag],
+) -> np.ndarray:
+    """Return the stored items as indices, -1 where unknown."""
+    nothing = np.zeros(0, np.int32)
+    needed = not query.events or excludes_history(query, serving)
+    if not query.user_id or not needed:
+        return nothing
+    try:
+        async with asyncio.timeout(STORE_SHARE * budget.for_call()):
+            history = await store.read(TENANT, query.user_id, limit)
+    except (StoreUnavailable, TimeoutError) as error:
+        if not query.events and not query.allow_no_history:
+            raise StoreUnavailable() from error
+        flags.append(Flag.NO_HISTORY)
+        return nothing
+    return serving.trie.index_of([event.item_id for event in history.events])

@@ -1,0 +1,97 @@
+"""Requests and answers in the domain's words."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from orchestrator.flags import Flag
+from orchestrator.items import ItemEntry
+from orchestrator.search import SearchOutcome
+from specbeam.catalog import RankedItems
+from specbeam.storage import Event
+
+TENANT = "default"
+
+
+class Speculation(Enum):
+    """Whether to draft."""
+
+    OFF = "OFF"
+    ON = "ON"
+    AUTO = "AUTO"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Largest values a request may carry.
+
+    Attributes:
+        max_num_items: Of K.
+        max_beam_width: Of W.
+        max_rows: Of the row budget of a pass.
+        max_events: Of events in one request.
+        max_excluded_items: Of excluded ids in one request.
+    """
+
+    max_num_items: int = 256
+    max_beam_width: int = 256
+    max_rows: int = 1024
+    max_events: int = 1000
+    max_excluded_items: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a client asks for; the fields keep every rule of the API.
+
+    Attributes:
+        bundle: Name of the bundle; empty = the default one.
+        user_id: Whose stored history is used; empty = nobody's.
+        events: History to use instead of the stored one, oldest first; empty = the stored one.
+        num_items: K.
+        beam_width: W; 0 = the larger of K and the bundle's default.
+        speculation: Whether to draft.
+        max_rows: Row budget of a pass; 0 = the server's choice.
+        exclude_history: Leave out what the user has seen; None = the bundle's default.
+        exclude_item_ids: Items to leave out; unknown ones are ignored.
+        allow_no_history: Answer from an empty history when the stored one cannot be read.
+        include_metadata: Look up titles.
+    """
+
+    bundle: str = ""
+    user_id: str = ""
+    events: tuple[Event, ...] = ()
+    num_items: int = 10
+    beam_width: int = 0
+    speculation: Speculation = Speculation.AUTO
+    max_rows: int = 0
+    exclude_history: bool | None = None
+    exclude_item_ids: tuple[str, ...] = ()
+    allow_no_history: bool = False
+    include_metadata: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The best items, and what it took.
+
+    Attributes:
+        ranked: Items in the total order.
+        item_ids: Their ids. Length n.
+        paths: Their token paths. Shape (n, L).
+        entries: Their catalogue entries, if asked for; else empty.
+        prompt: The prompt. Shape (T,).
+        outcome: The search.
+        flags: What was not as usual.
+        history_ms: Time reading the history, milliseconds.
+    """
+
+    ranked: RankedItems
+    item_ids: tuple[str, ...]
+    paths: np.ndarray
+    entries: tuple[ItemEntry, ...]
+    prompt: np.ndarray
+    outcome: SearchOutcome
+    flags: tuple[Flag, ...]
+    history_ms: float

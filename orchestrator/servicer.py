@@ -1,0 +1,149 @@
+"""The public API."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from orchestrator.bundles import BundleTable
+from orchestrator.converters import (
+    check_user,
+    from_answer,
+    from_append,
+    from_bundle,
+    from_history,
+    from_limits,
+    to_events,
+    to_history_limit,
+    to_query,
+)
+from orchestrator.history import unknown_items
+from orchestrator.query import TENANT, Limits, Speculation
+from orchestrator.recommender import Recommender
+from specbeam.recommend.v1 import recommend_service_pb2 as pb
+from specbeam.recommend.v1.recommend_service_pb2_grpc import RecommendServiceServicer
+from specbeam.runtime.context import current_request_id
+from specbeam.runtime.deadlines import CallBudget
+from specbeam.runtime.errors import UnknownUser
+from specbeam.storage import HistoryStore
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether the model services are in reach.
+
+    Attributes:
+        target: The target service.
+        draft: The draft service.
+    """
+
+    target: bool
+    draft: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServicerConfig:
+    """What the servicer is told.
+
+    Attributes:
+        default_deadline_s: Deadline of a call whose client set none, seconds.
+        default_speculation: Used when a request leaves it open.
+        allow_debug: Whether details may be sent.
+        version: Version of the software.
+    """
+
+    default_deadline_s: float
+    default_speculation: Speculation
+    allow_debug: bool
+    version: str
+
+
+class RecommendServicer(RecommendServiceServicer):
+    """Recommendations and histories."""
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        bundles: BundleTable,
+        store: HistoryStore,
+        limits: Callable[[], Limits],
+        availability: Callable[[], Availability],
+        config: ServicerConfig,
+    ) -> None:
+        """Keep what the methods need.
+
+        Args:
+            recommender: Answers Recommend.
+            bundles: What is served.
+            store: Stored histories.
+            limits: Returns what a request may ask for now.
+            availability: Says which services are in reach.
+            config: See there.
+        """
+        self._recommender = recommender
+        self._bundles = bundles
+        self._store = store
+        self._limits = limits
+        self._availability = availability
+        self._config = config
+
+    async def Recommend(
+        self, request: pb.RecommendRequest, context: _Context
+    ) -> pb.RecommendResponse:
+        """Return the best items for a user."""
+        started = time.perf_counter()
+        budget = CallBudget.start(context, default_s=self._config.default_deadline_s)
+        query = to_query(request, self._limits(), self._config.default_speculation)
+        request_id = current_request_id()
+        answer = await self._recommender.recommend(query, budget, request_id)
+        return from_answer(
+            answer,
+            self._bundles.get(query.bundle),
+            request_id=request_id,
+            total_ms=(time.perf_counter() - started) * 1e3,
+            debug=request.debug and self._config.allow_debug,
+        )
+
+    async def RecordInteractions(
+        self, request: pb.RecordInteractionsRequest, context: _Context
+    ) -> pb.RecordInteractionsResponse:
+        """Append interactions to a user's history."""
+        events = to_events(request, self._limits())
+        item_ids = [event.item_id for event in events]
+        unknown = self._bundles.unknown_everywhere(item_ids)
+        if len(unknown):
+            raise unknown_items("events", item_ids, unknown)
+        return from_append(await self._store.append(TENANT, request.user_id, events))
+
+    async def GetHistory(
+        self, request: pb.GetHistoryRequest, context: _Context
+    ) -> pb.GetHistoryResponse:
+        """Return the most recent part of a user's history."""
+        limit = to_history_limit(request)
+        history = await self._store.read(TENANT, request.user_id, limit)
+        if not history.total:
+            raise UnknownUser()
+        return from_history(history)
+
+    async def DeleteUser(
+        self, request: pb.DeleteUserRequest, context: _Context
+    ) -> pb.DeleteUserResponse:
+        """Remove every trace of a user."""
+        user_id = check_user(request.user_id)
+        return pb.DeleteUserResponse(deleted=await self._store.delete(TENANT, user_id))
+
+    async def GetInfo(self, request: pb.GetInfoRequest, context: _Context) -> pb.GetInfoResponse:
+        """Say what is served."""
+        availability = self._availability()
+        return pb.GetInfoResponse(
+            bundles=[from_bundle(serving) for serving in self._bundles.all()],
+            default_bundle=self._bundles.default.name,
+            limits=from_limits(self._limits()),
+            target_available=availability.target,
+            draft_available=availability.draft,
+            version=self._config.version,
+        )

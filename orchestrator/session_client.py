@@ -1,0 +1,168 @@
+"""What the sessions with target and draft share: conversions, and reading and writing a stream."""
+
+import asyncio
+import contextlib
+from typing import Any, Generic, TypeVar
+
+import grpc
+import numpy as np
+
+from orchestrator.ports import BeamPaths, ForwardTimes, SessionSpec
+from specbeam.bundle import Fingerprints
+from specbeam.target.v1alpha1 import session_pb2 as pb
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+_SCORE_KINDS = {
+    name: pb.ScoreKind.Value(f"SCORE_KIND_{name}") for name in ("VOCAB", "LEVEL", "TRIE")
+}
+_SCORE_KIND_NAMES: dict[int, str] = {number: name for name, number in _SCORE_KINDS.items()}
+
+
+class StreamEnded(Exception):
+    """The peer ended the stream, or was gone before.
+
+    Attributes:
+        error: What gRPC says; None when the stream ended without an error.
+    """
+
+    def __init__(self, error: grpc.RpcError | None) -> None:
+        self.error = error
+        code = error.code().name if error is not None else "OK"
+        details = error.details() if error is not None else "ended early"
+        super().__init__(f"{code}: {details}")
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """Status code of the stream."""
+        return grpc.StatusCode.OK if self.error is None else self.error.code()
+
+
+class Stream(Generic[Request, Response]):
+    """One bidi call."""
+
+    # Calls that are left to end by themselves: without a reference they would be cancelled.
+    _ending: set[Any] = set()  # noqa: RUF012
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def write(self, message: Request, *, last: bool = False) -> None:
+        """Send a message; `last` ends the sending side.
+
+        Raises:
+            StreamEnded: The peer is gone.
+        """
+        try:
+            await self._call.write(message)
+            if last:
+                await self._call.done_writing()
+        except asyncio.InvalidStateError:
+            raise StreamEnded(await self._error()) from None
+        except grpc.RpcError as error:
+            raise StreamEnded(error) from error
+
+    async def read(self) -> Response:
+        """Return the next message.
+
+        Raises:
+            StreamEnded: There is none.
+        """
+        try:
+            message: Response = await self._call.read()
+        except grpc.RpcError as error:
+            raise StreamEnded(error) from error
+        if message is grpc.aio.EOF:
+            raise StreamEnded(None)
+        return message
+
+    def close(self) -> None:
+        """Half-close, and let the call end by itself."""
+        call = self._call
+        if call.done():
+            return
+        self._ending.add(call)
+        call.add_done_callback(self._ending.discard)
+        task = asyncio.ensure_future(_half_close(call))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def cancel(self) -> None:
+        """End the call at once."""
+        self._call.cancel()
+
+    async def _error(self) -> grpc.RpcError | None:
+        code = await self._call.code()
+        if code is grpc.StatusCode.OK:
+            return None
+        return grpc.aio.AioRpcError(
+            code,
+            await self._call.initial_metadata() or grpc.aio.Metadata(),
+            await self._call.trailing_metadata() or grpc.aio.Metadata(),
+            await self._call.details(),
+        )
+
+
+async def _half_close(call: Any) -> None:
+    with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+        await call.done_writing()
+
+
+def to_header(spec: SessionSpec) -> pb.SessionHeader:
+    """Return the header of a session."""
+    return pb.SessionHeader(
+        request_id=spec.request_id,
+        tenant=spec.tenant,
+        bundle=spec.bundle,
+        fingerprints=pb.Fingerprints(
+            model=spec.fingerprints.model,
+            prompt=spec.fingerprints.prompt,
+            catalog=spec.fingerprints.catalog,
+        ),
+        score_kind=_SCORE_KINDS[spec.score_kind],
+    )
+
+
+def to_search(spec: SessionSpec) -> pb.SearchSpec:
+    """Return what is searched for."""
+    return pb.SearchSpec(
+        beam_width=spec.beam_width,
+        excluded_leaves=spec.excluded_leaves.tolist(),
+        max_rows=spec.max_rows,
+    )
+
+
+def to_beams(beams: BeamPaths) -> pb.Beams:
+    """Return beams as a message."""
+    return pb.Beams(
+        level=beams.level,
+        tokens=beams.tokens.ravel().tolist(),
+        scores=beams.scores.tolist(),
+    )
+
+
+def from_beams(message: pb.Beams) -> BeamPaths:
+    """Return the beams of a message.
+
+    Raises:
+        ValueError: The number of tokens does not fit that of the beams.
+    """
+    width = len(message.scores)
+    tokens = np.array(message.tokens, np.int64).reshape(width, message.level)
+    return BeamPaths(message.level, tokens, np.array(message.scores, np.float64))
+
+
+def from_fingerprints(message: pb.Fingerprints) -> Fingerprints:
+    """Return the fingerprints of a message."""
+    return Fingerprints(message.model, message.prompt, message.catalog)
+
+
+def score_kind_name(number: int) -> str:
+    """Return VOCAB, LEVEL or TRIE; empty for an unknown number."""
+    return _SCORE_KIND_NAMES.get(number, "")
+
+
+def from_forwards(messages: Any) -> ForwardTimes:
+    """Return the forward passes of a repeated field."""
+    return tuple((message.start_ns, message.end_ns) for message in messages)

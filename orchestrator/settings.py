@@ -1,0 +1,51 @@
+"""Settings of the orchestrator."""
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from specbeam.runtime.settings import CommaSeparated, ServiceSettings, settings_config
+
+SpeculationDefault = Literal["auto", "on", "off"]
+
+
+class OrchestratorSettings(ServiceSettings):
+    """Settings of the orchestrator."""
+
+    model_config = settings_config("SPECBEAM_ORCHESTRATOR_")
+
+    port: int = Field(50051, ge=0, le=65535, description="Port; 0 = any free one.")
+    bundle: CommaSeparated = Field(
+        min_length=1, description="Bundle directories, separated by commas; the first is default."
+    )
+    store: SecretStr = Field(
+        SecretStr("memory:"),
+        description="Histories: redis://HOST:PORT/DB, sqlite:PATH or memory:.",
+    )
+    target_address: str = Field("localhost:50053", min_length=1, description="Target service.")
+    draft_address: str = Field("", description="Draft service; empty = none.")
+    max_num_items: int = Field(256, ge=1, le=10_000, description="Largest num_items.")
+    max_beam_width: int = Field(256, ge=1, le=10_000, description="Largest beam_width.")
+    default_deadline_s: float = Field(
+        5.0, gt=0, le=600, description="Deadline of a call whose client set none, seconds."
+    )
+    draft_timeout_ms: float = Field(
+        250.0, gt=0, le=60_000, description="Longest wait for one proposal, milliseconds."
+    )
+    default_max_rows: int = Field(
+        128, ge=1, le=65_536, description="Rows of a target pass when the request does not say."
+    )
+    max_max_rows: int = Field(1024, ge=1, le=65_536, description="Largest max_rows.")
+    speculation: SpeculationDefault = Field(
+        "auto", description="Used when a request leaves it open: auto, on or off."
+    )
+    exploration: float = Field(
+        0.02, ge=0, le=0.5, description="Share of auto requests that try the slower way."
+    )
+    max_history_events: int = Field(
+        1000, ge=1, le=100_000, description="Events kept and read per user."
+    )
+    allow_debug: bool = Field(True, description="Answer debug information to clients.")
+    poll_interval_s: float = Field(
+        1.0, gt=0, le=60, description="Seconds between looks at the target and the draft service."
+    )

@@ -1,0 +1,173 @@
+"""The target service over gRPC."""
+
+import grpc
+
+from orchestrator.ports import (
+    BeamPaths,
+    PeerInfo,
+    PlainSteps,
+    ServedBundle,
+    SessionLost,
+    SessionSpec,
+    Step,
+    TargetTurn,
+)
+from orchestrator.session_client import (
+    Stream,
+    StreamEnded,
+    from_beams,
+    from_fingerprints,
+    from_forwards,
+    score_kind_name,
+    to_beams,
+    to_header,
+    to_search,
+)
+from specbeam.decoding.tree import CandidateTree
+from specbeam.runtime.errors import (
+    DeadlineSpent,
+    Internal,
+    Overloaded,
+    SpecbeamError,
+    TargetUnavailable,
+)
+from specbeam.runtime.status import decode_error
+from specbeam.target.v1alpha1 import session_pb2
+from specbeam.target.v1alpha1 import target_service_pb2 as pb
+from specbeam.target.v1alpha1.target_service_pb2_grpc import TargetServiceStub
+
+# The peer is gone or going; another attempt may reach another replica.
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.OK)
+_OTHER_BUNDLE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+
+
+class TargetClient:
+    """The target service behind a channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        """Use a channel; it stays the caller's.
+
+        Args:
+            channel: Channel to the target service.
+        """
+        self._stub = TargetServiceStub(channel)
+
+    def session(self, timeout_s: float) -> "TargetStream":
+        """Return a new session."""
+        return TargetStream(Stream(self._stub.Verify(timeout=timeout_s)))
+
+    async def info(self, timeout_s: float) -> PeerInfo:
+        """Return what the target says about itself."""
+        try:
+            answer = await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise TargetUnavailable() from error
+        return PeerInfo(
+            bundles={
+                bundle.name: ServedBundle(
+                    from_fingerprints(bundle.fingerprints), score_kind_name(bundle.score_kind)
+                )
+                for bundle in answer.bundles
+            },
+            slots=answer.slots,
+            slots_free=answer.slots_free,
+            max_rows=answer.max_rows,
+            max_beam_width=answer.max_beam_width,
+            costs={(cost.rows, cost.prefix_tokens): cost.ms for cost in answer.costs},
+        )
+
+
+class TargetStream:
+    """One search session."""
+
+    def __init__(self, stream: Stream[pb.VerifyRequest, pb.VerifyResponse]) -> None:
+        self._stream = stream
+
+    async def send_open(
+        self,
+        spec: SessionSpec,
+        *,
+        resume: BeamPaths | None = None,
+        then: Step | None = None,
+    ) -> None:
+        """Open the session, and send the step to its end right behind."""
+        message = pb.Open(
+            header=to_header(spec),
+            prompt_tokens=spec.prompt.tolist(),
+            search=to_search(spec),
+            resume=None if resume is None else to_beams(resume),
+        )
+        await self._write(pb.VerifyRequest(open=message))
+        if then is not None:
+            base_level = 1 if resume is None else resume.level
+            await self.send_step(base_level, then, last=True)
+
+    async def send_step(self, base_level: int, step: Step, *, last: bool) -> None:
+        """Move the exact beams on."""
+        await self._write(pb.VerifyRequest(advance=_to_advance(base_level, step)), last=last)
+
+    async def turn(self) -> TargetTurn:
+        """Return the next answer."""
+        try:
+            return _from_response(await self._stream.read())
+        except StreamEnded as error:
+            raise _translate(error) from error
+        except ValueError as error:
+            raise Internal() from error
+
+    def close(self) -> None:
+        """Let the session end by itself."""
+        self._stream.close()
+
+    def cancel(self) -> None:
+        """End the session at once."""
+        self._stream.cancel()
+
+    async def _write(self, message: pb.VerifyRequest, *, last: bool = False) -> None:
+        try:
+            await self._stream.write(message, last=last)
+        except StreamEnded as error:
+            raise _translate(error) from error
+
+
+def _to_advance(base_level: int, step: Step) -> pb.Advance:
+    if isinstance(step, PlainSteps):
+        return pb.Advance(base_level=base_level, plain_steps=step.count)
+    if isinstance(step, CandidateTree):
+        tree = session_pb2.CandidateTree(
+            base_level=step.base_level,
+            parents=step.parents.tolist(),
+            tokens=step.tokens.tolist(),
+        )
+        return pb.Advance(base_level=base_level, tree=tree)
+    return pb.Advance(base_level=base_level, run_to_end=pb.RunToEnd())
+
+
+def _from_response(message: pb.VerifyResponse) -> TargetTurn:
+    stats = message.stats
+    return TargetTurn(
+        beams=from_beams(message.beams),
+        finished=message.finished,
+        passes=stats.passes,
+        rows=stats.rows,
+        prompt_rows=stats.prompt_rows,
+        accepted_levels=stats.accepted_levels,
+        dropped_nodes=stats.dropped_nodes,
+        cached_tokens=stats.cached_tokens,
+        forward_ms=stats.forward_ms,
+        forwards=from_forwards(stats.forwards),
+    )
+
+
+def _translate(ended: StreamEnded) -> SessionLost | SpecbeamError:
+    """Return the end of a stream as an error of ours: its statuses are not our client's."""
+    code = ended.code
+    if ended.error is None or code in _LOST:
+        return SessionLost(str(ended))
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineSpent()
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return Overloaded(retry_after_s=decode_error(ended.error).retry_after_s)
+    if code in _OTHER_BUNDLE:
+        return TargetUnavailable("the target service serves another bundle")
+    return Internal()
