@@ -81,6 +81,8 @@ class ServiceApp:
             await asyncio.wait({self._serving, warming}, return_when=asyncio.FIRST_COMPLETED)
             if warming.done():
                 warming.result()
+            else:
+                await self._serving
         except BaseException:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
+from specbeam.runtime.device_thread import DeviceThread
 from specbeam.runtime.errors import DeadlineSpent, Overloaded
 
 # What a refused caller is told to wait: about one session.
@@ -74,9 +76,44 @@ class SlotGate:
                 return
         self._free += 1
 
-    def _leave(self, waiter: "asyncio.Future[None]") -> None:
+    def _leave(self, waiter: asyncio.Future[None]) -> None:
         """Drop out of the queue; a slot granted in the same moment goes to the next one."""
         if waiter.done() and not waiter.cancelled():
             self.release()
         elif waiter in self._waiters:
             self._waiters.remove(waiter)
+
+
+class SlotKeeper:
+    """Hands out the slots of one model and takes each back exactly once.
+
+    Giving back runs as a task of its own, so neither a cancelled call nor a caller that is
+    gone can stop it, and no answer waits for it.
+    """
+
+    def __init__(self, gate: SlotGate, device: DeviceThread) -> None:
+        """Keep the slots of the model that `device` owns."""
+        self.gate = gate
+        self._device = device
+        self._returning: set[asyncio.Task[None]] = set()
+
+    async def acquire(self, timeout_s: float) -> None:
+        """Take a slot; see `SlotGate.acquire`. Exactly one `give_back` must follow."""
+        await self.gate.acquire(timeout_s)
+
+    def give_back(self, close: Callable[[], None]) -> None:
+        """Run `close` on the device after what is queued there, then free the slot."""
+        task = asyncio.get_running_loop().create_task(self._give_back(close))
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
+    async def drain(self) -> None:
+        """Wait until every slot given back is free."""
+        while self._returning:
+            await asyncio.gather(*self._returning, return_exceptions=True)
+
+    async def _give_back(self, close: Callable[[], None]) -> None:
+        try:
+            await self._device.run(close)
+        finally:
+            self.gate.release()

@@ -1,0 +1,141 @@
+"""What a forward pass costs on this machine: measured once, kept in a small file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from specbeam.engine.runner import ModelRunner
+
+FORMAT = 1
+PREFIXES = (30, 200)
+ROWS = (1, 8, 32, 128)
+_REPEATS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CostPoint:
+    """Measured time of one pass.
+
+    Attributes:
+        rows: rows in the pass, R.
+        prefix_tokens: prompt tokens already in place, P.
+        ms: median duration of the forward, milliseconds.
+    """
+
+    rows: int
+    prefix_tokens: int
+    ms: float
+
+
+def cost_key(runner: ModelRunner, threads: int, model_fingerprint: str) -> str:
+    """Return the name under which the costs of a model on this machine are kept.
+
+    Args:
+        runner: the model.
+        threads: CPU threads it uses.
+        model_fingerprint: content hash of its weights.
+    """
+    device = runner.config.device
+    if runner.device.type == "cuda":
+        device = torch.cuda.get_device_name(runner.device)
+    machine = f"{platform.node()}|{platform.machine()}|{os.cpu_count()}|{device}"
+    text = f"{FORMAT}|{machine}|{threads}|{runner.config.dtype}|{model_fingerprint}"
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def load_costs(directory: Path, key: str) -> tuple[CostPoint, ...]:
+    """Return the costs kept under `key`; empty when there are none that can be used."""
+    try:
+        document = json.loads((directory / f"costs-{key}.json").read_text(encoding="utf-8"))
+        points = tuple(
+            CostPoint(int(p["rows"]), int(p["prefix_tokens"]), float(p["ms"]))
+            for p in document["points"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        # A cache: whatever is wrong with it, measuring again is right.
+        return ()
+    return points if all(p.ms > 0 and p.rows > 0 for p in points) else ()
+
+
+def save_costs(directory: Path, key: str, points: Sequence[CostPoint]) -> None:
+    """Keep costs under `key`; the file appears whole or not at all.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": FORMAT, "points": [asdict(point) for point in points]}, indent=1)
+    handle, name = tempfile.mkstemp(prefix=".costs-", dir=directory)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text + "\n")
+    Path(name).replace(directory / f"costs-{key}.json")
+
+
+def measure_costs(
+    runner: ModelRunner,
+    *,
+    max_rows: int,
+    budget_s: float,
+    prefixes: Sequence[int] = PREFIXES,
+    rows: Sequence[int] = ROWS,
+) -> tuple[CostPoint, ...]:
+    """Time passes of several shapes; call it on the model's thread while a slot is free.
+
+    Small shapes come first; when the time is used up the rest is left out.
+
+    Args:
+        runner: the model.
+        max_rows: do not measure passes of more rows.
+        budget_s: stop beginning new shapes after this many seconds.
+        prefixes: prompt lengths, cut to what a slot holds.
+        rows: rows per pass.
+
+    Returns:
+        Points ordered by prefix, then rows.
+    """
+    end = time.monotonic() + budget_s
+    lengths = sorted({min(prefix, runner.config.max_prompt_tokens) for prefix in prefixes})
+    counts = sorted({min(count, max_rows, runner.config.max_rows) for count in rows})
+    slot = runner.pool.acquire()
+    points = []
+    try:
+        for length in lengths:
+            runner.prefill(slot, np.ones(length, np.int64))
+            for count in counts:
+                if time.monotonic() < end:
+                    points.append(CostPoint(count, length, _median_ms(runner, slot, length, count)))
+    finally:
+        runner.pool.release(slot)
+        runner.meter.take()
+    return tuple(points)
+
+
+def _median_ms(runner: ModelRunner, slot: int, prefix: int, rows: int) -> float:
+    visible = np.concatenate([np.ones((rows, prefix), bool), np.eye(rows, dtype=bool)], axis=1)
+    tokens, positions = np.ones(rows, np.int64), np.full(rows, prefix)
+    times = []
+    for attempt in range(_REPEATS + 1):
+        _synchronise(runner)
+        start = time.perf_counter()
+        runner.forward_rows(slot, prefix, tokens, positions, visible)
+        _synchronise(runner)
+        if attempt:  # the first one warms up
+            times.append((time.perf_counter() - start) * 1000)
+    return statistics.median(times)
+
+
+def _synchronise(runner: ModelRunner) -> None:
+    if runner.device.type == "cuda":
+        torch.cuda.synchronize(runner.device)

@@ -1,0 +1,249 @@
+"""Messages to domain values and back; every rule of the wire is checked here."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specbeam import __version__
+from specbeam.bundle import Manifest
+from specbeam.catalog import ItemTrie, LeafFilter, filter_from_leaves
+from specbeam.decoding.beams import Beams
+from specbeam.decoding.tree import CandidateTree
+from specbeam.engine.cost import CostPoint
+from specbeam.runtime.device_thread import JobResult
+from specbeam.runtime.errors import FingerprintMismatch, Violation
+from specbeam.runtime.session_header import (
+    beam_paths,
+    beam_violations,
+    check_bundle_name,
+    header_violations,
+    leaf_violations,
+    out_of_turn,
+    prompt_violations,
+    raise_if_any,
+    search_violations,
+    to_array,
+)
+from specbeam.target.v1alpha1 import session_pb2, target_service_pb2
+from target_service.model import Limits, TargetModel
+from target_service.session import (
+    PlainSteps,
+    RunToEnd,
+    SearchRequest,
+    Step,
+    TurnResult,
+    VerifyTree,
+)
+
+# A tree many times the row limit cannot be of use; the rest is dropped unseen.
+_MAX_TREE_NODES = 8192
+_TORCH_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a session is checked against.
+
+    Attributes:
+        manifest: Of the bundle.
+        trie: Its catalogue.
+        limits: What one session may ask for.
+    """
+
+    manifest: Manifest
+    trie: ItemTrie
+    limits: Limits
+
+
+def score_kind(manifest: Manifest) -> session_pb2.ScoreKind.ValueType:
+    """Return the bundle's score convention."""
+    return session_pb2.ScoreKind.Value(f"SCORE_KIND_{manifest.score_kind}")
+
+
+def fingerprints(manifest: Manifest) -> session_pb2.Fingerprints:
+    """Return the bundle's content hashes."""
+    prints = manifest.fingerprints
+    return session_pb2.Fingerprints(
+        model=prints.model, prompt=prints.prompt, catalog=prints.catalog
+    )
+
+
+def decode_open(request: target_service_pb2.VerifyRequest, served: Served) -> SearchRequest:
+    """Return what a session searches for.
+
+    Raises:
+        InvalidRequest: It is not an open, or breaks a rule; all of them are named.
+        UnknownBundle: It asks for another bundle.
+        FingerprintMismatch: It expects another model, prompt, catalogue or convention.
+    """
+    if request.WhichOneof("step") != "open":
+        raise out_of_turn("step", "the first message must be open")
+    message, limits = request.open, served.limits
+    prompt = to_array(message.prompt_tokens)
+    found = header_violations(message.header)
+    if found:
+        found += search_violations(message.search, max_beam_width=limits.max_beam_width)
+        raise_if_any(found)
+    _check_fingerprints(message.header, served.manifest)
+    found += prompt_violations(
+        prompt, max_tokens=limits.max_prompt_tokens, vocab_size=served.manifest.vocab_size
+    )
+    found += search_violations(message.search, max_beam_width=limits.max_beam_width)
+    leaves = to_array(message.search.excluded_leaves)
+    found += leaf_violations(leaves, served.trie.num_leaves)
+    if message.tree.tokens or message.tree.parents:
+        found.append(Violation("open.tree", "must be empty; send it with an advance"))
+    resume, problems = _decode_resume(message, served.trie)
+    raise_if_any(found + problems)
+    return SearchRequest(
+        prompt=prompt,
+        beam_width=message.search.beam_width,
+        max_rows=min(message.search.max_rows or limits.max_rows, limits.max_rows),
+        leaf_filter=_leaf_filter(served.trie, leaves),
+        resume=resume,
+    )
+
+
+def decode_advance(request: target_service_pb2.VerifyRequest, level: int) -> Step:
+    """Return how to move on.
+
+    Args:
+        request: As received.
+        level: Level of the session's exact beams.
+
+    Raises:
+        InvalidRequest: It is not an advance, or one from beams that are not there yet.
+    """
+    if request.WhichOneof("step") != "advance":
+        raise out_of_turn("step", "the session is open: only advance may follow")
+    message = request.advance
+    if message.base_level > level:
+        text = f"is {message.base_level}; the exact beams are of level {level}"
+        raise out_of_turn("advance.base_level", text)
+    how = message.WhichOneof("how")
+    if how == "tree":
+        return Step(message.base_level, _decode_tree(message.tree))
+    if how == "run_to_end":
+        return Step(message.base_level, RunToEnd())
+    if how != "plain_steps":
+        raise out_of_turn("advance.how", "is required")
+    if not message.plain_steps:
+        raise out_of_turn("advance.plain_steps", "must be at least 1")
+    return Step(message.base_level, PlainSteps(message.plain_steps))
+
+
+def encode_turn(job: JobResult[TurnResult]) -> target_service_pb2.VerifyResponse:
+    """Return the answer to one message of a session."""
+    result = job.value
+    turn = result.turn
+    forward_ms = sum(end - start for start, end in result.forwards) / 1e6
+    return target_service_pb2.VerifyResponse(
+        beams=session_pb2.Beams(
+            level=turn.beams.level,
+            tokens=result.paths.ravel().tolist(),
+            scores=turn.beams.scores.tolist(),
+        ),
+        finished=result.finished,
+        stats=target_service_pb2.TurnStats(
+            passes=turn.passes,
+            rows=turn.rows,
+            prompt_rows=turn.prompt_rows,
+            accepted_levels=turn.accepted_levels,
+            dropped_nodes=turn.dropped_nodes,
+            queue_ms=job.queue_ms,
+            forward_ms=forward_ms,
+            select_ms=max(0.0, job.run_ms - forward_ms),
+            forwards=[
+                session_pb2.ForwardInterval(start_ns=start, end_ns=end)
+                for start, end in result.forwards
+            ],
+        ),
+    )
+
+
+def encode_info(
+    model: TargetModel,
+    *,
+    slots_free: int,
+    threads: int,
+    costs: tuple[CostPoint, ...],
+) -> target_service_pb2.GetInfoResponse:
+    """Return what is served, its limits and its costs."""
+    manifest, trie, config = model.bundle.manifest, model.bundle.trie, model.runner.config
+    bundle = target_service_pb2.BundleInfo(
+        name=manifest.name,
+        fingerprints=fingerprints(manifest),
+        score_kind=score_kind(manifest),
+        item_length=trie.depth,
+        num_items=trie.num_items,
+        levels=[
+            target_service_pb2.LevelInfo(
+                nodes=level.num_nodes,
+                mean_children=below.num_nodes / level.num_nodes,
+                max_children=level.max_children,
+            )
+            for level, below in zip(trie.levels, trie.levels[1:], strict=False)
+        ],
+    )
+    return target_service_pb2.GetInfoResponse(
+        bundles=[bundle],
+        slots=config.slots,
+        slots_free=slots_free,
+        threads=threads,
+        device=config.device,
+        dtype=_TORCH_DTYPES[config.dtype],
+        version=__version__,
+        max_prompt_tokens=model.limits.max_prompt_tokens,
+        max_rows=model.limits.max_rows,
+        max_beam_width=model.limits.max_beam_width,
+        costs=[
+            target_service_pb2.CostPoint(rows=c.rows, prefix_tokens=c.prefix_tokens, ms=c.ms)
+            for c in costs
+        ],
+    )
+
+
+def _check_fingerprints(header: session_pb2.SessionHeader, manifest: Manifest) -> None:
+    check_bundle_name(header.bundle, manifest.name)
+    expected, ours = header.fingerprints, manifest.fingerprints
+    names = ("model", "prompt", "catalog")
+    differing = [name for name in names if getattr(expected, name) != getattr(ours, name)]
+    if header.score_kind != score_kind(manifest):
+        differing.append("score_kind")
+    if differing:
+        raise FingerprintMismatch(
+            f"the session expects another {', '.join(differing)}",
+            metadata={"differing": ",".join(differing)},
+        )
+
+
+def _leaf_filter(trie: ItemTrie, leaves: NDArray[np.int64]) -> LeafFilter | None:
+    return filter_from_leaves(trie, leaves) if len(leaves) else None
+
+
+def _decode_resume(
+    message: target_service_pb2.Open, trie: ItemTrie
+) -> tuple[Beams | None, list[Violation]]:
+    field = "open.resume"
+    if not message.HasField("resume"):
+        return None, []
+    beams = message.resume
+    problems = beam_violations(beams, depth=trie.depth, field=field)
+    if len(beams.scores) > message.search.beam_width:
+        problems.append(Violation(f"{field}.scores", "holds more beams than the search keeps"))
+    if problems:
+        return None, problems
+    paths, scores = beam_paths(beams)
+    try:
+        return Beams.from_paths(trie, paths, scores), []
+    except ValueError as error:
+        return None, [Violation(f"{field}.tokens", str(error))]
+
+
+def _decode_tree(message: session_pb2.CandidateTree) -> VerifyTree:
+    """Return the tree; a tail without its other half is dropped and counted."""
+    parents, tokens = to_array(message.parents), to_array(message.tokens)
+    kept = min(len(parents), len(tokens), _MAX_TREE_NODES)
+    tree = CandidateTree(message.base_level, parents[:kept], tokens[:kept])
+    return VerifyTree(tree, cut=max(len(parents), len(tokens)) - kept)

@@ -1,0 +1,103 @@
+"""The served model: a bundle's target on one device, with its catalogue."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from specbeam.bundle import Bundle, BundleError, load_bundle
+from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.engine import ModelRunner, RunnerConfig
+
+# The one score convention the engine computes.
+SCORE_KIND = "VOCAB"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one session may ask for.
+
+    Attributes:
+        max_prompt_tokens: longest prompt.
+        max_rows: most tree rows of one pass.
+        max_beam_width: largest beam width.
+    """
+
+    max_prompt_tokens: int
+    max_rows: int
+    max_beam_width: int
+
+
+@dataclass(frozen=True, slots=True)
+class TargetModel:
+    """A loaded target.  Everything but the attributes' plain values is used on its thread only.
+
+    Attributes:
+        bundle: the bundle it comes from.
+        runner: the model with its KV slots.
+        trie: the catalogue on the model's device.
+        limits: what one session may ask for.
+    """
+
+    bundle: Bundle
+    runner: ModelRunner
+    trie: TrieTensors
+    limits: Limits
+
+
+def cpu_threads(wanted: int) -> int:
+    """Return the number of CPU threads to use; 0 means every core this process may use."""
+    return wanted or len(os.sched_getaffinity(0))
+
+
+def scratch_rows(item_length: int, max_rows: int, max_beam_width: int) -> int:
+    """Return the tree rows a KV slot must have room for, so that no session can run out of them.
+
+    Every pass decides at least one level and the root needs no tree row, so a session runs at
+    most L - 1 passes with rows.  One pass adds at most max_rows rows, or one row per beam where
+    the beams alone are more (rows of beams are never cut).  A session resumed on level j first
+    adds the beams' ancestors, which are the rows of the passes it skips.  Rows that became
+    useless are dropped on the way, but a hostile tree can make all of them useful; hence no
+    discount.
+    """
+    return max(1, item_length - 1) * max(max_rows, max_beam_width)
+
+
+def load_target(
+    directory: Path, *, device: str, dtype: str, slots: int, max_rows: int, max_beam_width: int
+) -> TargetModel:
+    """Load a bundle's target model; call it on the thread that will own the device.
+
+    Raises:
+        BundleError: the bundle is damaged, or needs what this service cannot do.
+    """
+    bundle = load_bundle(directory)
+    if bundle.manifest.score_kind != SCORE_KIND:
+        kind = bundle.manifest.score_kind
+        raise BundleError([f"the bundle's score_kind is {kind}, only {SCORE_KIND} is served"])
+    config = RunnerConfig(
+        device=device,
+        dtype=dtype,
+        slots=slots,
+        max_prompt_tokens=bundle.max_prompt_tokens,
+        max_rows=scratch_rows(bundle.trie.depth, max_rows, max_beam_width),
+    )
+    try:
+        runner = ModelRunner.load(bundle.target_dir, config)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BundleError([f"target/ cannot be loaded: {_first_line(error)}"]) from error
+    limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
+    return TargetModel(bundle, runner, TrieTensors(bundle.trie, runner.device), limits)
+
+
+def set_threads(threads: int) -> None:
+    """Set the CPU threads of the calling thread's model work."""
+    torch.set_num_threads(threads)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,151 @@
+"""One search session on the device thread: turn in, exact beams out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from specbeam.catalog import LeafFilter
+from specbeam.decoding.beams import Beams
+from specbeam.decoding.tree import CandidateTree
+from specbeam.engine import BeamSession, Turn
+from target_service.model import TargetModel
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What a session searches for, checked.
+
+    Attributes:
+        prompt: vocabulary ids.  Shape (P,), int64.
+        beam_width: W.
+        max_rows: most tree rows of one pass.
+        leaf_filter: excluded leaves, or None.
+        resume: exact beams of an earlier session, or None to start at the root.
+    """
+
+    prompt: np.ndarray
+    beam_width: int
+    max_rows: int
+    leaf_filter: LeafFilter | None = None
+    resume: Beams | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSteps:
+    """Take `count` levels, one pass each."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunToEnd:
+    """Go on to the last level with exhaustive rows where they fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyTree:
+    """Verify a tree in one pass.
+
+    Attributes:
+        tree: drafted nodes.
+        cut: nodes that were dropped before anybody looked at them.
+    """
+
+    tree: CandidateTree
+    cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One request to move on.
+
+    Attributes:
+        base_level: level of the beams the caller last saw.
+        how: what to do.
+    """
+
+    base_level: int
+    how: PlainSteps | RunToEnd | VerifyTree
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """Outcome of one turn.
+
+    Attributes:
+        turn: exact beams and counters.
+        paths: token path of each beam.  Shape (W', level), int32.
+        finished: whether the beams are whole items or none is alive.
+        forwards: (start, end) of each forward pass, CLOCK_MONOTONIC nanoseconds.
+    """
+
+    turn: Turn
+    paths: np.ndarray
+    finished: bool
+    forwards: tuple[tuple[int, int], ...]
+
+
+class TargetSession:
+    """A session from its slot to its last turn; its methods run on the device thread."""
+
+    def __init__(self, model: TargetModel, request: SearchRequest) -> None:
+        """Prepare; the slot is leased by `open`."""
+        self._model = model
+        self._request = request
+        self._search: BeamSession | None = None
+        self.level = 0
+
+    def open(self) -> TurnResult:
+        """Lease a slot, run the prompt, decide level 1 or stand at the resumed beams."""
+        request = self._request
+        search = BeamSession(
+            self._model.runner, self._model.trie, request.beam_width, request.leaf_filter
+        )
+        self._search = search
+        return self._run(search, lambda: search.open(request.prompt, request.resume))
+
+    def advance(self, step: Step) -> TurnResult:
+        """Move on as asked; a finished search stays where it is."""
+        if self._search is None:
+            raise RuntimeError("the session is not open")
+        search = self._search
+        return self._run(search, lambda: self._advance(search, step))
+
+    def close(self) -> None:
+        """Give the slot back; may be called twice, and without `open`."""
+        if self._search is not None:
+            self._search.close()
+
+    def _run(self, search: BeamSession, work: Callable[[], Turn]) -> TurnResult:
+        meter = self._model.runner.meter
+        meter.take()  # of a turn that failed half-way
+        turn = work()
+        self.level = turn.beams.level
+        paths = turn.beams.paths(self._model.trie.trie)
+        return TurnResult(turn, paths, search.finished, meter.take())
+
+    def _advance(self, search: BeamSession, step: Step) -> Turn:
+        turn = Turn(search.beams)
+        if isinstance(step.how, VerifyTree):
+            return self._verify(search, step.base_level, step.how)
+        if isinstance(step.how, PlainSteps):
+            for _ in range(step.how.count):
+                if search.finished:
+                    break
+                turn = turn.then(search.plain_step())
+            return turn
+        nothing = np.zeros(0, np.int64)
+        while not search.finished:
+            tree = CandidateTree(search.beams.level, nothing, nothing)
+            turn = turn.then(search.advance(tree, self._request.max_rows))
+        return turn
+
+    def _verify(self, search: BeamSession, base_level: int, how: VerifyTree) -> Turn:
+        before = Turn(search.beams, dropped_nodes=how.cut)
+        if base_level < search.beams.level:
+            # Drafted below beams that are decided by now: nothing is left of it.
+            return before.then(Turn(search.beams, dropped_nodes=len(how.tree)))
+        return before.then(search.advance(how.tree, self._request.max_rows))
