@@ -1,0 +1,1 @@
+"""The `specbeam` command."""

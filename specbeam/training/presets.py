@@ -1,0 +1,165 @@
+"""Named model shapes and training settings."""
+
+from dataclasses import dataclass, replace
+
+from specbeam.training.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Shape of a decoder-only model.
+
+    Attributes:
+        hidden_size: width of the residual stream.
+        num_layers: transformer blocks.
+        num_heads: query heads.
+        num_kv_heads: key and value heads.
+        head_dim: size of one head.
+        intermediate_size: width of the gated MLP.
+    """
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseConfig:
+    """How one model is trained.  A phase ends at whichever limit comes first.
+
+    Attributes:
+        minutes: wall-clock budget, validation and checkpoints included.
+        max_epochs: passes over all users.
+        max_steps: optimiser steps; None for no limit.
+        batch_tokens: tokens per batch, padding included.
+        learning_rate: peak of the schedule.
+        weight_decay: AdamW's, on weight matrices only.
+        warmup: share of the budget spent on linear warm-up.
+        dropout: on embeddings and on the output of each block's two halves.
+        label_smoothing: probability moved to the other codes of the same level.
+        augment: share of user histories from which items are dropped at random.
+        substitute: share of items replaced by samples of the target (drafts only).
+        num_validations: validations spread evenly over the budget.
+        validation_users: users sampled for a validation.
+    """
+
+    minutes: float
+    max_epochs: int
+    max_steps: int | None = None
+    batch_tokens: int = 3072
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: float = 0.03
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    augment: float = 0.5
+    substitute: float = 0.0
+    num_validations: int = 6
+    validation_users: int = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A target, a draft, and how both are trained.
+
+    Attributes:
+        name: as given to `--preset`.
+        target: shape of the target.
+        draft: shape of the draft.
+        target_phase: training of the target.
+        draft_phase: distillation of the draft.
+    """
+
+    name: str
+    target: ModelShape
+    draft: ModelShape
+    target_phase: PhaseConfig
+    draft_phase: PhaseConfig
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(
+        name="tiny",
+        target=ModelShape(64, 2, 2, 2, 32, 256),
+        draft=ModelShape(64, 1, 2, 2, 32, 128),
+        target_phase=PhaseConfig(
+            minutes=0.9,
+            max_epochs=40,
+            learning_rate=4e-3,
+            dropout=0.1,
+            label_smoothing=0.02,
+            num_validations=5,
+            validation_users=400,
+        ),
+        draft_phase=PhaseConfig(
+            minutes=0.4,
+            max_epochs=30,
+            learning_rate=4e-3,
+            weight_decay=0.01,
+            substitute=0.25,
+            num_validations=3,
+            validation_users=200,
+        ),
+    ),
+    "small": Preset(
+        name="small",
+        target=ModelShape(256, 6, 8, 2, 32, 512),
+        draft=ModelShape(128, 2, 4, 2, 32, 512),
+        target_phase=PhaseConfig(
+            minutes=26.0,
+            max_epochs=100,
+            learning_rate=1.5e-3,
+            dropout=0.2,
+            label_smoothing=0.05,
+        ),
+        draft_phase=PhaseConfig(
+            minutes=11.0,
+            max_epochs=100,
+            learning_rate=2e-3,
+            weight_decay=0.01,
+            substitute=0.25,
+            num_validations=6,
+            validation_users=400,
+        ),
+    ),
+}
+
+
+def get_preset(
+    name: str,
+    *,
+    target_minutes: float | None = None,
+    draft_minutes: float | None = None,
+    target_steps: int | None = None,
+    draft_steps: int | None = None,
+) -> Preset:
+    """Return a preset, with the caller's limits in place of its own.
+
+    Args:
+        name: `tiny` or `small`.
+        target_minutes: budget of the target; the preset's if None.
+        draft_minutes: budget of the draft; the preset's if None.
+        target_steps: also stop the target after this many steps.
+        draft_steps: also stop the draft after this many steps.
+
+    Raises:
+        TrainingError: there is no such preset, or a limit is not positive.
+    """
+    preset = PRESETS.get(name)
+    if preset is None:
+        raise TrainingError(f"no preset {name!r}; there are {', '.join(sorted(PRESETS))}")
+    limits = (target_minutes, draft_minutes, target_steps, draft_steps)
+    if any(limit is not None and limit <= 0 for limit in limits):
+        raise TrainingError("minutes and steps must be positive")
+    return replace(
+        preset,
+        target_phase=_limited(preset.target_phase, target_minutes, target_steps),
+        draft_phase=_limited(preset.draft_phase, draft_minutes, draft_steps),
+    )
+
+
+def _limited(phase: PhaseConfig, minutes: float | None, steps: int | None) -> PhaseConfig:
+    return replace(phase, minutes=phase.minutes if minutes is None else minutes, max_steps=steps)
