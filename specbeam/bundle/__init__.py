@@ -1,4 +1,4 @@
-"""The artefact that is served: a directory with manifest, target, drafters, prompt and catalogue."""
+"""The artefact that is served: manifest, target, drafters, prompt and catalogue."""
 
 from specbeam.bundle.files import Bundle, load_bundle, write_bundle
 from specbeam.bundle.manifest import BundleError, Fingerprints, LevelTokens, Manifest

@@ -110,7 +110,9 @@ def write_bundle(
         contents = _digest_files(work)
         manifest = Manifest(
             name=name,
-            fingerprints=Fingerprints(_model_digest(contents), template.fingerprint, trie.fingerprint),
+            fingerprints=Fingerprints(
+                _model_digest(contents), template.fingerprint, trie.fingerprint
+            ),
             item_length=trie.depth,
             vocab_size=vocab_size,
             levels=tuple(levels),
@@ -178,7 +180,10 @@ def _check_files(path: Path, manifest: Manifest, *, verify: bool) -> list[str]:
         elif verify and _digest_file(file) != digest:
             problems.append(f"{name} does not match its digest (damaged or edited)")
     required = {"target/config.json", "catalog.idx", "prompt.json"}
-    problems += [f"{name} is not listed in the manifest" for name in sorted(required - set(manifest.contents))]
+    problems += [
+        f"{name} is not listed in the manifest"
+        for name in sorted(required - set(manifest.contents))
+    ]
     return problems
 
 
@@ -204,7 +209,9 @@ def _check_destination(destination: Path) -> None:
 
 def _copy_checkpoint(source: Path, destination: Path) -> None:
     if not (source / "config.json").is_file() or not list(source.glob("*.safetensors")):
-        raise BundleError([f"{source} is not a checkpoint (config.json and *.safetensors expected)"])
+        raise BundleError(
+            [f"{source} is not a checkpoint (config.json and *.safetensors expected)"]
+        )
     destination.mkdir(parents=True)
     for file in sorted(source.iterdir()):
         if file.is_file() and file.suffix in {".json", ".safetensors", ".model", ".txt", ".jinja"}:

@@ -85,7 +85,9 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of manifest.json."""
-        return json.dumps({"format": FORMAT_VERSION, **asdict(self)}, indent=2, sort_keys=True) + "\n"
+        return (
+            json.dumps({"format": FORMAT_VERSION, **asdict(self)}, indent=2, sort_keys=True) + "\n"
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -98,16 +100,22 @@ class Manifest:
             document: dict[str, Any] = json.loads(text)
             version = document.pop("format")
             if version != FORMAT_VERSION:
-                raise BundleError([f"manifest.json has format {version}; this release reads {FORMAT_VERSION}"])
+                raise BundleError(
+                    [f"manifest.json has format {version}; this release reads {FORMAT_VERSION}"]
+                )
             document["fingerprints"] = Fingerprints(**document["fingerprints"])
             document["levels"] = tuple(LevelTokens(**level) for level in document["levels"])
             document["drafters"] = tuple(document["drafters"])
-            document["contents"] = {k: (int(v[0]), str(v[1])) for k, v in document["contents"].items()}
+            document["contents"] = {
+                k: (int(v[0]), str(v[1])) for k, v in document["contents"].items()
+            }
             manifest = cls(**document)
         except BundleError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise BundleError([f"manifest.json cannot be understood: {error}"]) from error
         if manifest.score_kind not in SCORE_KINDS:
-            raise BundleError([f"score_kind is {manifest.score_kind!r}, not one of {', '.join(SCORE_KINDS)}"])
+            raise BundleError(
+                [f"score_kind is {manifest.score_kind!r}, not one of {', '.join(SCORE_KINDS)}"]
+            )
         return manifest

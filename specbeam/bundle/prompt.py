@@ -13,8 +13,8 @@ import numpy as np
 class Window:
     """The anchored window over a history.
 
-    The first item shown moves only once per `stride` events, so the token prefix of a growing history
-    stays the same between moves and its KV state can be reused.
+    The first item shown moves only once per `stride` events, so the token prefix of a growing
+    history stays the same between moves and its KV state can be reused.
 
     Attributes:
         max_items: most items shown.
@@ -61,6 +61,7 @@ class PromptTemplate:
         shown = np.asarray(history_paths)[self.window.start(len(history_paths)) :]
         parts = (self.prefix, shown.reshape(-1), self.suffix)
         return np.concatenate([np.asarray(part, np.int32).reshape(-1) for part in parts])
+
     def to_json(self) -> str:
         """Return the canonical text of prompt.json."""
         segments = [
@@ -84,7 +85,10 @@ class PromptTemplate:
                 raise ValueError("unknown version or empty prefix")
             return cls(tuple(prefix["ids"]), tuple(suffix["ids"]), Window(**history["window"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"prompt.json is not a prompt template of version 1: {error}") from error
+            raise ValueError(
+                f"prompt.json is not a prompt template of version 1: {error}"
+            ) from error
+
     @property
     def fingerprint(self) -> str:
         """Hex BLAKE2b-128 digest of the canonical text."""

@@ -1,7 +1,7 @@
 """Semantic IDs, the leaf-interval trie over them, and item filters.  numpy only.
 
-Symbols used in every docstring of the package: N items, L tokens per item, V_d nodes on trie level d
-(level 0 is the root, level L the leaves).
+Symbols used in every docstring of the package: N items, L tokens per item, V_d nodes on trie level
+d (level 0 is the root, level L the leaves).
 """
 
 from specbeam.catalog.errors import CatalogError
@@ -9,4 +9,13 @@ from specbeam.catalog.filters import LeafFilter, compile_exclusions, filter_from
 from specbeam.catalog.ranking import RankedItems, rank_items
 from specbeam.catalog.trie import ItemTrie, TrieLevel
 
-__all__ = ["CatalogError", "ItemTrie", "LeafFilter", "RankedItems", "TrieLevel", "compile_exclusions", "filter_from_leaves", "rank_items"]
+__all__ = [
+    "CatalogError",
+    "ItemTrie",
+    "LeafFilter",
+    "RankedItems",
+    "TrieLevel",
+    "compile_exclusions",
+    "filter_from_leaves",
+    "rank_items",
+]

@@ -1,12 +1,13 @@
 """The leaf-interval trie of a catalogue.
 
 Items are sorted by token path, so every trie node covers one contiguous range of leaves and its
-children are contiguous on the next level.  An edge *is* its child node; a beam is a node number.  The
-tokens stored are vocabulary ids of the language model, so node order on a level equals the ascending
-order of token paths, which is the tie rule of the whole project.
+children are contiguous on the next level.  An edge *is* its child node; a beam is a node number.
+The tokens stored are vocabulary ids of the language model, so node order on a level equals the
+ascending order of token paths, which is the tie rule of the whole project.
 
-Source: the layout is our own; STATIC (arXiv 2602.22647) stores (token, next state) pairs in CSR form
-instead, which needs more memory and cannot answer "how many leaves below this node" by subtraction.
+Source: the layout is our own; STATIC (arXiv 2602.22647) stores (token, next state) pairs in CSR
+form instead, which needs more memory and cannot answer "how many leaves below this node" by
+subtraction.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ class TrieLevel:
 
     Attributes:
         token: vocabulary id on the edge into each node.  Shape (V_d,), int32.
-        first_child: children of node j are first_child[j] .. first_child[j + 1] - 1 on the next level;
-            on the last level these are leaf numbers of items (see `ItemTrie.leaf_items`).  Shape (V_d + 1,).
+        first_child: children of node j are first_child[j] .. first_child[j + 1] - 1 on the next
+            level; on the last level these are leaf numbers of items (see `ItemTrie.leaf_items`).
+            Shape (V_d + 1,).
         leaf_lo: leaves below node j are leaf_lo[j] .. leaf_lo[j + 1] - 1.  Shape (V_d + 1,).
         max_children: largest number of children of any node.
     """
@@ -52,7 +54,8 @@ class ItemTrie:
     """An immutable catalogue: trie levels plus the items on its leaves.
 
     Item index i numbers items by (path ascending, popularity descending, item id ascending), so the
-    items of leaf j are leaf_items[j] .. leaf_items[j + 1] - 1, already in the order they are returned.
+    items of leaf j are leaf_items[j] .. leaf_items[j + 1] - 1, already in the order they are
+    returned.
 
     Attributes:
         levels: L + 1 levels; levels[0] is the root (one node, token -1).
@@ -107,7 +110,11 @@ class ItemTrie:
         id_rank = np.empty(len(ids), np.int64)
         id_rank[np.argsort(np.asarray(item_ids), kind="stable")] = np.arange(len(ids))
         table = np.asarray(paths, dtype=np.int32)
-        keys = (id_rank, -counts.astype(np.int64), *(table[:, d] for d in reversed(range(table.shape[1]))))
+        keys = (
+            id_rank,
+            -counts.astype(np.int64),
+            *(table[:, d] for d in reversed(range(table.shape[1]))),
+        )
         order = np.lexsort(keys)
         return cls._from_sorted(table[order], ids[order].tolist(), counts[order].astype(np.int32))
 
@@ -182,10 +189,14 @@ class ItemTrie:
         """
         arrays, metadata = load_arrays(Path(path))
         if metadata.get("format") != FORMAT:
-            raise CatalogError([f"{Path(path).name}: format is {metadata.get('format')!r}, not {FORMAT!r}"])
+            raise CatalogError(
+                [f"{Path(path).name}: format is {metadata.get('format')!r}, not {FORMAT!r}"]
+            )
         fingerprint = metadata.get("fingerprint", "")
         if verify and content_hash(arrays) != fingerprint:
-            raise CatalogError([f"{Path(path).name}: content does not match its hash (damaged file)"])
+            raise CatalogError(
+                [f"{Path(path).name}: content does not match its hash (damaged file)"]
+            )
         try:
             return cls._from_arrays(arrays, fingerprint)
         except KeyError as error:
@@ -229,7 +240,10 @@ class ItemTrie:
             tokens: vocabulary ids.  Shape (n,).
         """
         parents = np.maximum(nodes, 0)
-        first, last = self.levels[level].first_child[parents], self.levels[level].first_child[parents + 1]
+        first, last = (
+            self.levels[level].first_child[parents],
+            self.levels[level].first_child[parents + 1],
+        )
         token = self.levels[level + 1].token
         found = _search_ranges(token, first, last, tokens)
         inside = (found < last) & (nodes >= 0)
@@ -262,7 +276,9 @@ class ItemTrie:
 def _validate(paths: np.ndarray, item_ids: Sequence[str], counts: np.ndarray) -> None:
     problems: list[str] = []
     if paths.ndim != 2 or not np.issubdtype(paths.dtype, np.integer):
-        raise CatalogError([f"paths must be integers of shape (N, L), got {paths.dtype} {paths.shape}"])
+        raise CatalogError(
+            [f"paths must be integers of shape (N, L), got {paths.dtype} {paths.shape}"]
+        )
     if len(paths) == 0:
         problems.append("a catalogue needs at least one item")
     if not 1 <= paths.shape[1] <= MAX_DEPTH:
@@ -271,10 +287,16 @@ def _validate(paths: np.ndarray, item_ids: Sequence[str], counts: np.ndarray) ->
         problems.append(f"{len(paths)} paths, {len(item_ids)} ids and {len(counts)} popularities")
     bad_rows = np.flatnonzero((paths < 0).any(axis=1))
     problems += [f"item {item_ids[row]!r} has a negative token" for row in bad_rows[:20]]
-    problems += [f"item number {row} has an empty id" for row, text in enumerate(item_ids) if not text]
+    problems += [
+        f"item number {row} has an empty id" for row, text in enumerate(item_ids) if not text
+    ]
     if len(set(item_ids)) != len(item_ids):
         unique, seen = np.unique(np.asarray(item_ids), return_counts=True)
-        problems += [f"item id {text!r} appears {n} times" for text, n in zip(unique, seen, strict=True) if n > 1]
+        problems += [
+            f"item id {text!r} appears {n} times"
+            for text, n in zip(unique, seen, strict=True)
+            if n > 1
+        ]
     if problems:
         raise CatalogError(problems)
 

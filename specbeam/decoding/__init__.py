@@ -1,9 +1,9 @@
 """Beam search over the item trie: selection, candidate trees, verification and the slow reference.
 
-Symbols used in every docstring of the package: W beams kept, N drafted nodes per level, R rows of one
-forward pass, C_d largest number of children on level d, V vocabulary size, L tokens per item, T rows
-of the candidate tree held in a KV slot, P prompt tokens.
+Symbols used in every docstring of the package: W beams kept, N drafted nodes per level, R rows of
+one forward pass, C_d largest number of children on level d, V vocabulary size, L tokens per item, T
+rows of the candidate tree held in a KV slot, P prompt tokens.
 
-`tree` and `beams` need numpy only; `trie_tensors`, `select`, `verify` and `draft` work on torch tensors
-on any device; nothing here knows a model, a server or a store.
+`tree` and `beams` need numpy only; `trie_tensors`, `select`, `verify` and `draft` work on torch
+tensors on any device; nothing here knows a model, a server or a store.
 """

@@ -13,7 +13,8 @@ class Frontier:
 
     Attributes:
         nodes: proposed nodes, best first.  Shape (N',), int64.
-        scores: drafter's cumulative scores (the exact beams' scores plus its own below).  Shape (N',).
+        scores: drafter's cumulative scores (the exact beams' scores plus its own below).  Shape
+            (N',).
         in_beam: member of the drafter's own beam of width W.  Shape (N',), bool.
     """
 
@@ -32,8 +33,8 @@ def propose_level(
     """Pick the next level: the drafter's own W-beam first, then the best of the wide beam.
 
     Drafting with N > W is no superset of drafting with W: children of beams W+1 .. N can push out
-    children of the best W.  Reserving the W-beam's own next level guarantees that a drafter equal to
-    the target is accepted whole.
+    children of the best W.  Reserving the W-beam's own next level guarantees that a drafter equal
+    to the target is accepted whole.
 
     Args:
         frontier: position on level d.
@@ -43,7 +44,8 @@ def propose_level(
         max_nodes: N, most nodes proposed on the level.
 
     Returns:
-        The next frontier, best first, and for each of its nodes the index of its parent in `frontier`.
+        The next frontier, best first, and for each of its nodes the index of its parent in
+        `frontier`.
 
     Source: the reservation is our own; the wide beam is AtSpeed's draft (arXiv 2410.05165).
     """

@@ -9,8 +9,8 @@ def select_top(ranks: torch.Tensor, width: int) -> torch.Tensor:
     """Return the positions of the `width` best values, ties to the smaller position, ascending.
 
     `torch.topk` leaves the choice among equal values open, so it is used only for the threshold;
-    which of the values equal to the threshold are taken is decided by position.  When candidates are
-    laid out in ascending node order, ascending positions are ascending nodes again.
+    which of the values equal to the threshold are taken is decided by position.  When candidates
+    are laid out in ascending node order, ascending positions are ascending nodes again.
 
     Args:
         ranks: rank value of each candidate, -inf for dead ones.  Shape (n,), n >= width.

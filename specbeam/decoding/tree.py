@@ -24,8 +24,8 @@ class CandidateTree:
 
     Attributes:
         base_level: level of the beams the tree hangs from.
-        parents: 0 .. W' - 1 name the current beams in ascending node order, W' + i names drafted node i;
-            parents come before children.  Shape (n,), int64.
+        parents: 0 .. W' - 1 name the current beams in ascending node order, W' + i names drafted
+            node i; parents come before children.  Shape (n,), int64.
         tokens: vocabulary id of each drafted node.  Shape (n,), int64.
     """
 
@@ -54,8 +54,8 @@ class ResolvedTree:
 def resolve_tree(trie: ItemTrie, beams: Beams, tree: CandidateTree) -> ResolvedTree:
     """Map a drafted tree to trie nodes; a bad node is dropped with everything below it.
 
-    A tree for another level than the beams' is dropped whole.  Nodes of the last level need no row and
-    are dropped too.
+    A tree for another level than the beams' is dropped whole.  Nodes of the last level need no row
+    and are dropped too.
 
     Args:
         trie: the catalogue.
@@ -149,7 +149,8 @@ def ancestors(trie: ItemTrie, level: int, nodes: np.ndarray, at_level: int) -> n
     if at_level == level:
         return np.asarray(nodes, np.int64)
     leaves = np.asarray(trie.levels[level].leaf_lo)[nodes]
-    return np.searchsorted(trie.levels[at_level].leaf_lo, leaves, side="right") - 1
+    found: np.ndarray = np.searchsorted(trie.levels[at_level].leaf_lo, leaves, side="right") - 1
+    return found
 
 
 def related(trie: ItemTrie, level: int, nodes: np.ndarray, beams: Beams) -> np.ndarray:
@@ -161,5 +162,6 @@ def related(trie: ItemTrie, level: int, nodes: np.ndarray, beams: Beams) -> np.n
     leaf_lo = np.asarray(trie.levels[level].leaf_lo)
     # Beams are ascending and disjoint: the first one ending after the node's start decides.
     beam = np.searchsorted(high, leaf_lo[nodes], side="right")
-    overlaps = low[np.minimum(beam, len(low) - 1)] < leaf_lo[np.asarray(nodes) + 1]
-    return (beam < len(high)) & overlaps
+    overlaps: np.ndarray = low[np.minimum(beam, len(low) - 1)] < leaf_lo[np.asarray(nodes) + 1]
+    inside: np.ndarray = (beam < len(high)) & overlaps
+    return inside

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from specbeam.catalog import ItemTrie, LeafFilter
@@ -36,8 +37,8 @@ class TrieTensors:
             torch.arange(max(level.max_children, 1), device=device) for level in trie.levels
         ]
 
-    def _tensor(self, array: object) -> torch.Tensor:
-        return torch.as_tensor(array, dtype=torch.int64, device=self.device)
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array.astype(np.int64)).to(self.device)
 
     def beam_width(self, level: int, width: int) -> int:
         """Return how many beams level `level` can hold at most."""

@@ -43,10 +43,10 @@ def verify_strict(
 ) -> Verified:
     """Decide as many levels as the scored rows allow.
 
-    All rows of `beams` must be scored.  From exact beams of level d the exact beams of d + 1 are the
-    best `width` of their trie children; they come from this expansion alone, so extra or missing rows
-    cannot touch the result.  The walk goes on while every live beam of the new level has a row.  It is
-    computed to the deepest scored level with flags and read back once.
+    All rows of `beams` must be scored.  From exact beams of level d the exact beams of d + 1 are
+    the best `width` of their trie children; they come from this expansion alone, so extra or
+    missing rows cannot touch the result.  The walk goes on while every live beam of the new level
+    has a row.  It is computed to the deepest scored level with flags and read back once.
 
     Args:
         trie: the catalogue on the device.
@@ -54,8 +54,8 @@ def verify_strict(
         scored: scored rows by level, at least level j.
         width: W.
 
-    Source: AtSpeed (arXiv 2410.05165), strict verification, algorithm 1; ties broken by ascending path,
-    which the paper leaves open.
+    Source: AtSpeed (arXiv 2410.05165), strict verification, algorithm 1; ties broken by ascending
+    path, which the paper leaves open.
     """
     nodes = torch.as_tensor(beams.nodes, device=trie.device)
     scores = torch.as_tensor(beams.scores, device=trie.device)
@@ -64,7 +64,9 @@ def verify_strict(
     while level < trie.depth and level in scored:
         rows, has_row = _rows_of(scored[level].nodes, nodes)
         complete = (has_row | torch.isneginf(scores)).all()
-        nodes, scores = _expand(trie, level, nodes, scores, scored[level].child_logprobs[rows], width)
+        nodes, scores = _expand(
+            trie, level, nodes, scores, scored[level].child_logprobs[rows], width
+        )
         found.append((nodes, scores, complete))
         level += 1
     return _read_back(beams.level, found)
@@ -83,7 +85,7 @@ def _expand(
     logprobs: torch.Tensor,
     width: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One exact beam step; returns nodes (ascending among live ones) and scores of the next level."""
+    """One exact beam step: nodes (ascending among live ones) and scores of the next level."""
     candidates = (scores[:, None] + logprobs.to(torch.float64)).reshape(-1)
     wanted = min(trie.beam_width(level + 1, width), len(candidates))
     chosen = select_top(candidates, wanted)

@@ -21,8 +21,8 @@ class DraftedLevel:
 
     Attributes:
         level: trie level of the nodes.
-        parents: index of each node's parent: into the proposal's beams for the first level, else into
-            the nodes of the level before.  Shape (n,).
+        parents: index of each node's parent: into the proposal's beams for the first level, else
+            into the nodes of the level before.  Shape (n,).
         tokens: vocabulary ids.  Shape (n,).
         rows: rows of the forward that scored the parents.
     """

@@ -31,8 +31,8 @@ class KvGeometry:
 class KvPool:
     """Slots of fixed size and address; a session leases one and gives it back.
 
-    A slot's first P positions hold the prompt, the rest is scratch for tree rows.  Used by one device
-    thread only, so it takes no locks.
+    A slot's first P positions hold the prompt, the rest is scratch for tree rows.  Used by one
+    device thread only, so it takes no locks.
     """
 
     def __init__(
@@ -40,7 +40,14 @@ class KvPool:
     ) -> None:
         """Allocate `slots` slots of (layers, 2, G, S, D)."""
         self.geometry = geometry
-        shape = (slots, geometry.layers, 2, geometry.kv_heads, geometry.positions, geometry.head_dim)
+        shape = (
+            slots,
+            geometry.layers,
+            2,
+            geometry.kv_heads,
+            geometry.positions,
+            geometry.head_dim,
+        )
         self._data = torch.zeros(shape, dtype=dtype, device=device)
         self._free = list(range(slots))
         self.slots = slots

@@ -33,7 +33,8 @@ class RunnerConfig:
         dtype: fp32, bf16 or fp64.
         slots: KV slots, i.e. sessions open at the same time.
         max_prompt_tokens: longest prompt.
-        max_rows: scratch rows of a slot; must hold the rows of one pass plus those kept from before.
+        max_rows: scratch rows of a slot; must hold the rows of one pass plus those kept from
+            before.
     """
 
     device: str = "cpu"
@@ -132,5 +133,5 @@ class ModelRunner:
         return self._logits(hidden)
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits = self._head(hidden)
+        logits: torch.Tensor = self._head(hidden)
         return logits if logits.dtype == torch.float64 else logits.float()

@@ -8,6 +8,7 @@ import numpy as np
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.shape import DraftShape, draft_shape, mean_fan_outs
 from specbeam.decoding.tree import CandidateTree
 from specbeam.decoding.trie_tensors import TrieTensors
 from specbeam.engine.drafter import DraftedLevel, DraftSession
@@ -36,17 +37,15 @@ class SpeculationSpec:
 
     Attributes:
         max_rows: row budget of one verification pass, the beams' own rows included.
-        max_nodes: drafted nodes per level.
-        draft_levels: levels drafted below the exact ones; 0 relies on exhaustive levels alone.
+        shape: levels and nodes to draft; derived from the catalogue and the budget when None.
     """
 
     max_rows: int = 128
-    max_nodes: int = 40
-    draft_levels: int = 1
+    shape: DraftShape | None = None
 
 
 def plain_search(runner: ModelRunner, trie: TrieTensors, spec: SearchSpec) -> Turn:
-    """Beam search without speculation: one pass per level, all beams sharing the prompt's KV (A1)."""
+    """Beam search without speculation (A1): one pass per level, beams sharing the prompt's KV."""
     session = BeamSession(runner, trie, spec.beam_width, spec.leaf_filter)
     try:
         turn = session.open(spec.prompt)
@@ -66,8 +65,8 @@ def speculative_search(
 ) -> Turn:
     """Root-first speculative beam search; the answer equals `plain_search`.
 
-    Level 1 comes exactly from the target's root, the draft proposes below it, one pass verifies the tree;
-    after a miss the next round starts at the deepest exact level.
+    Level 1 comes exactly from the target's root, the draft proposes below it, one pass verifies the
+    tree; after a miss the next round starts at the deepest exact level.
     """
     session = BeamSession(target, trie, spec.beam_width, spec.leaf_filter)
     drafting = DraftSession(draft, trie, spec.beam_width, spec.leaf_filter)
@@ -75,7 +74,7 @@ def speculative_search(
         turn = session.open(spec.prompt)
         drafting.open(spec.prompt)
         while not session.finished:
-            tree = draft_tree(drafting, session.beams, speculation, trie.trie)
+            tree = draft_tree(drafting, session.beams, speculation, trie.trie, spec.beam_width)
             turn = turn.then(session.advance(tree, speculation.max_rows))
         return turn
     finally:
@@ -84,10 +83,17 @@ def speculative_search(
 
 
 def draft_tree(
-    drafting: DraftSession, beams: Beams, speculation: SpeculationSpec, trie: ItemTrie
+    drafting: DraftSession,
+    beams: Beams,
+    speculation: SpeculationSpec,
+    trie: ItemTrie,
+    beam_width: int,
 ) -> CandidateTree:
     """Collect a drafter's levels into one tree below `beams`."""
-    levels = list(drafting.propose(beams, speculation.draft_levels, speculation.max_nodes))
+    shape = speculation.shape or draft_shape(
+        mean_fan_outs(trie), beams.level, beam_width, speculation.max_rows
+    )
+    levels = list(drafting.propose(beams, shape.levels, shape.max_nodes))
     return join_levels(beams, levels)
 
 

@@ -52,8 +52,8 @@ class Turn:
 class RowScorer:
     """Runs tree rows on a slot and keeps the log-probabilities of their children by trie level.
 
-    Shared by the target's search and the model drafter: both need "a row for these nodes" and then the
-    scores of their children.
+    Shared by the target's search and the model drafter: both need "a row for these nodes" and then
+    the scores of their children.
     """
 
     def __init__(
@@ -159,8 +159,8 @@ class RowScorer:
 class BeamSession:
     """The target's side: exact beams, advanced by plain steps or by verifying candidate trees.
 
-    Winners come only from the trie expansion of the current exact beams, so nothing a drafter sends can
-    change the answer.
+    Winners come only from the trie expansion of the current exact beams, so nothing a drafter sends
+    can change the answer.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.logging import disable_progress_bar
 
 ATTENTION_NAME = "specbeam_tree"
 
@@ -82,7 +83,7 @@ def tree_attention(
     Returns:
         Output of shape (1, R, H, D), and None for the weights.
     """
-    _, heads, rows, dim = query.shape
+    heads, rows, dim = query.shape[1:]
     groups = key.shape[1]
     if causal_prefill:
         out = F.scaled_dot_product_attention(
@@ -114,6 +115,7 @@ def load_causal_lm(directory: Path, dtype: torch.dtype, device: torch.device) ->
     Raises:
         OSError: the checkpoint is missing or damaged.
     """
+    disable_progress_bar()  # a service logs lines, not bars
     model = AutoModelForCausalLM.from_pretrained(
         str(directory), dtype=dtype, local_files_only=True, use_safetensors=True
     )

@@ -13,6 +13,7 @@ from transformers import LlamaForCausalLM
 from specbeam.catalog import ItemTrie, RankedItems, compile_exclusions, rank_items
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.reference import ReferenceItem, reference_beam_search
+from specbeam.decoding.shape import DraftShape
 from specbeam.decoding.tree import CandidateTree
 from specbeam.decoding.trie_tensors import TrieTensors
 from specbeam.engine import BeamSession, DraftSession, ModelRunner, SpeculationSpec, Turn
@@ -110,8 +111,10 @@ def make_case(world: World, rng: np.random.Generator) -> Case:
     excluded = [i for i in ids if rng.random() < share]
     speculation = SpeculationSpec(
         max_rows=int(rng.choice([width, width + 8, 64, 128, 300])),
-        max_nodes=int(rng.choice([1, width, 2 * width, 60])),
-        draft_levels=int(rng.integers(0, world.trie.depth + 1)),
+        shape=DraftShape(
+            levels=int(rng.integers(0, world.trie.depth + 1)),
+            max_nodes=int(rng.choice([1, width, 2 * width, 60])),
+        ),
     )
     return Case(world, prompt, num_items, width, excluded, speculation)
 
@@ -140,9 +143,7 @@ def run_case(case: Case, draft: str, rng: np.random.Generator, seen: Seen) -> Ra
     try:
         turn = session.open(case.prompt)
         if draft in world.drafts:
-            drafter = DraftSession(
-                world.drafts[draft], world.tensors, case.beam_width, leaf_filter
-            )
+            drafter = DraftSession(world.drafts[draft], world.tensors, case.beam_width, leaf_filter)
             drafter.open(case.prompt)
         propose = _proposer(case, draft, drafter, rng)
         rounds = 0
@@ -161,9 +162,7 @@ def run_case(case: Case, draft: str, rng: np.random.Generator, seen: Seen) -> Ra
     return _finish(case, turn, excluded, rounds, seen)
 
 
-def _finish(
-    case: Case, turn: Turn, excluded: np.ndarray, rounds: int, seen: Seen
-) -> RankedItems:
+def _finish(case: Case, turn: Turn, excluded: np.ndarray, rounds: int, seen: Seen) -> RankedItems:
     ranked = rank_items(
         case.world.trie, turn.beams.nodes, turn.beams.scores, case.num_items, excluded
     )
@@ -182,7 +181,7 @@ def _proposer(
 
     def propose(beams: Beams) -> CandidateTree:
         if drafter is not None:
-            return draft_tree(drafter, beams, case.speculation, case.world.trie)
+            return draft_tree(drafter, beams, case.speculation, case.world.trie, case.beam_width)
         if draft == "empty":
             return CandidateTree(beams.level, nothing, nothing)
         count = int(rng.integers(0, 80))

@@ -47,7 +47,8 @@ def random_llama(
 class CoarseHead(nn.Linear):
     """An LM head whose logits are rounded to a grid, so that equal scores are common.
 
-    Tied weights would not do: the same product may differ in its last bit between columns of a GEMM.
+    Tied weights would not do: the same product may differ in its last bit between columns of a
+    GEMM.
     """
 
     grid: float

@@ -1,0 +1,137 @@
+"""`specbeam bench`: measure a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from specbeam.cli.output import print_json, print_table, progress_console
+
+EXAMPLES = """
+\b
+Examples:
+  specbeam bench search BUNDLE --dataset DATASET --threads 2
+  specbeam bench search BUNDLE --target-shape 86m --dtype bf16 --k 20 --prompts 200
+"""
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as 1,5,10") from error
+    if min(numbers) < 1:
+        raise click.BadParameter("numbers must be positive")
+    return numbers
+
+
+@click.group()
+def bench() -> None:
+    """Measure searches in one process, or whole requests through the services."""
+
+
+@bench.command(epilog=EXAMPLES)
+@click.argument("bundle_dir", type=click.Path(path_type=Path))
+@click.option("--dataset", type=click.Path(path_type=Path), help="Take users' histories from it.")
+@click.option("--k", "widths", default="1,5,10,20", show_default=True, help="Values of K.")
+@click.option("--prompts", default="30,80,200", show_default=True, help="Prompt tokens.")
+@click.option("--requests", default=20, show_default=True, help="Requests per cell.")
+@click.option("--threads", default=2, show_default=True, help="torch threads, for all alike.")
+@click.option("--dtype", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option("--max-rows", default=128, show_default=True, help="Row budget of a verify pass.")
+@click.option("--target-shape", type=click.Choice(["86m", "toy"]), help="Random target instead.")
+@click.option("--no-a0", is_flag=True, help="Leave transformers' generate out.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the result here.")
+def search(
+    bundle_dir: Path,
+    dataset: Path | None,
+    widths: str,
+    prompts: str,
+    requests: int,
+    threads: int,
+    dtype: str,
+    max_rows: int,
+    target_shape: str | None,
+    no_a0: bool,
+    seed: int,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """A0 (transformers generate), A1 (plain, shared KV) and speculative, in one process."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from specbeam.benchmark.search_bench import SearchBench, SearchBenchSpec
+    from specbeam.benchmark.shapes import bundle_with_random_target
+    from specbeam.bundle import load_bundle
+    from specbeam.engine.runner import DTYPES
+
+    spec = SearchBenchSpec(
+        _numbers(widths), _numbers(prompts), requests, threads, dtype, max_rows, seed, not no_a0
+    )
+    console = progress_console()
+    loaded = load_bundle(bundle_dir)
+    users = load_users(loaded, dataset)
+    with tempfile.TemporaryDirectory() as scratch:
+        if target_shape:
+            loaded = bundle_with_random_target(loaded, target_shape, DTYPES[dtype], Path(scratch))
+        result = SearchBench(loaded, spec, users).run(console.print)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=2) + "\n")
+    if as_json:
+        print_json(result)
+    else:
+        _print_search(result)
+
+
+def load_users(bundle: Any, dataset: Path | None) -> list[np.ndarray]:
+    """Return the histories (item indices) of the dataset's test users, train and valid parts."""
+    if dataset is None:
+        return []
+    from specbeam.training.dataset_files import read_dataset
+
+    data = read_dataset(dataset)
+    index = bundle.trie.index_of(data.items.item_ids)
+    parts = zip(
+        data.histories("train"), data.histories("valid"), data.histories("test"), strict=True
+    )
+    users = [index[np.concatenate([train, valid])] for train, valid, test in parts if len(test)]
+    return [user[user >= 0] for user in users]
+
+
+def _print_search(result: dict[str, Any]) -> None:
+    columns = [
+        "K x prompt",
+        "A0 ms",
+        "A1 ms",
+        "spec ms",
+        "A0/A1",
+        "A1/spec",
+        "passes",
+        "rows",
+        "same",
+    ]
+    rows = []
+    for cell in result["cells"]:
+        ms = cell["median_ms"]
+        rows.append(
+            [
+                f"{cell['k']} x {cell['prompt_tokens']}",
+                f"{ms['a0']:.1f}" if "a0" in ms else "-",
+                f"{ms['a1']:.1f}",
+                f"{ms['speculative']:.1f}",
+                f"{cell['a0_over_a1']:.2f}" if "a0" in ms else "-",
+                f"{cell['a1_over_speculative']:.2f}",
+                f"{cell['mean_passes']['a1']:.0f} / {cell['mean_passes']['speculative']:.2f}",
+                f"{cell['mean_rows']['a1']:.0f} / {cell['mean_rows']['speculative']:.0f}",
+                f"{cell['identical']}/{cell['requests']}",
+            ]
+        )
+    print_table("Searches in one process (medians; ratios above 1 are gains)", columns, rows)
