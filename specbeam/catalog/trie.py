@@ -293,7 +293,7 @@ def _validate(paths: np.ndarray, item_ids: Sequence[str], counts: np.ndarray) ->
     if len(set(item_ids)) != len(item_ids):
         unique, seen = np.unique(np.asarray(item_ids), return_counts=True)
         problems += [
-            f"item id {text!r} appears {n} times"
+            f"item id {str(text)!r} appears {n} times"
             for text, n in zip(unique, seen, strict=True)
             if n > 1
         ]

@@ -1,0 +1,120 @@
+"""Tree rows equal plain forwards; compaction equals a fresh prefill; slots come back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from specbeam.catalog import ItemTrie
+from specbeam.decoding.beams import Beams
+from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.engine import BeamSession, NoFreeSlotError
+from specbeam.engine.session import RowScorer
+from tests.exactness.models import random_llama, runner_of, whole_prefix_logprobs
+
+DEPTH, CODES = 4, 6
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[ItemTrie, TrieTensors, object]:
+    rng = np.random.default_rng(5)
+    paths = np.unique(rng.integers(0, CODES, (200, DEPTH)), axis=0) + 3 + np.arange(DEPTH) * CODES
+    trie = ItemTrie.build(paths, [str(n) for n in range(len(paths))])
+    model = random_llama(7, 3 + DEPTH * CODES, layers=3, kv_heads=1)
+    return trie, TrieTensors(trie, torch.device("cpu")), model
+
+
+def check_scored(scorer: RowScorer, trie: ItemTrie, model: object, prompt: np.ndarray) -> int:
+    """Every scored row's children have the log-probabilities of a plain forward of the path."""
+    law = whole_prefix_logprobs(model)  # type: ignore[arg-type]
+    checked = 0
+    for level, scored in scorer.scored.items():
+        nodes = scored.nodes.numpy()
+        assert (np.diff(nodes) > 0).all()
+        after = law([[*prompt.tolist(), *p] for p in trie.node_paths(level, nodes).tolist()])
+        for node, row, plain in zip(nodes, scored.child_logprobs, after, strict=True):
+            first, last = trie.levels[level].first_child[node : node + 2]
+            tokens = trie.levels[level + 1].token[first:last]
+            np.testing.assert_allclose(row[: last - first], np.asarray(plain)[tokens], atol=1e-10)
+            assert torch.isneginf(row[last - first :]).all()
+            checked += 1
+    return checked
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_equal_plain_forwards_before_and_after_compaction(
+    world: tuple[ItemTrie, TrieTensors, object], seed: int
+) -> None:
+    trie, tensors, model = world
+    rng = np.random.default_rng(seed)
+    prompt = np.concatenate([[1], rng.integers(3, 27, int(rng.integers(0, 12)))])
+    runner = runner_of(model)  # type: ignore[arg-type]
+    scorer = RowScorer(runner, tensors, None)
+    scorer.prefill(prompt)
+    for _ in range(3):
+        level = int(rng.integers(2, DEPTH))
+        nodes = rng.choice(trie.levels[level].num_nodes, 6, replace=False)
+        scorer.add_rows({level: nodes, 1: np.arange(2)})
+        assert check_scored(scorer, trie, model, prompt) > 6
+        keep = np.sort(rng.choice(trie.levels[1].num_nodes, 3, replace=False))
+        beams = Beams(1, keep, np.zeros(3))
+        scorer.forget_unrelated(beams)
+        check_scored(scorer, trie, model, prompt)
+        # Rows added after the gaps were closed see the moved keys and values.
+        scorer.add_rows({2: np.arange(trie.levels[2].num_nodes)[::5]})
+        check_scored(scorer, trie, model, prompt)
+    scorer.close()
+
+
+def test_kv_after_compaction_equals_a_fresh_prefill(
+    world: tuple[ItemTrie, TrieTensors, object],
+) -> None:
+    trie, tensors, model = world
+    runner = runner_of(model)  # type: ignore[arg-type]
+    prompt = np.array([1, 5, 12, 20])
+    scorer = RowScorer(runner, tensors, None)
+    scorer.prefill(prompt)
+    scorer.add_rows({3: np.arange(trie.levels[3].num_nodes)[::7]})
+    node = int(np.arange(trie.levels[3].num_nodes)[::7][4])
+    scorer.forget_unrelated(Beams(3, np.array([node]), np.zeros(1)))
+    held = runner.pool.view(1)[:, :, :, : len(prompt) + 3].clone()
+    path = trie.node_paths(3, np.array([node]))[0]
+    runner.prefill(0, np.concatenate([prompt, path]))
+    fresh = runner.pool.view(0)[:, :, :, : len(prompt) + 3]
+    torch.testing.assert_close(held, fresh, atol=1e-10, rtol=0)
+
+
+def test_slots_are_leased_and_returned(world: tuple[ItemTrie, TrieTensors, object]) -> None:
+    _, tensors, model = world
+    runner = runner_of(model, slots=2)  # type: ignore[arg-type]
+    sessions = [BeamSession(runner, tensors, 3) for _ in range(2)]
+    with pytest.raises(NoFreeSlotError):
+        BeamSession(runner, tensors, 3)
+    for session in sessions:
+        session.close()
+        session.close()
+    assert runner.pool.free == 2
+
+
+def test_resumed_search_ends_where_the_first_would_have(
+    world: tuple[ItemTrie, TrieTensors, object],
+) -> None:
+    _, tensors, model = world
+    runner = runner_of(model)  # type: ignore[arg-type]
+    prompt = np.array([1, 8, 16])
+    first = BeamSession(runner, tensors, 4)
+    first.open(prompt)
+    ends = []
+    while not first.finished:
+        other = BeamSession(runner, tensors, 4)
+        other.open(prompt, resume=first.beams)
+        while not other.finished:
+            other.plain_step()
+        ends.append(other.beams)
+        other.close()
+        first.plain_step()
+    for end in ends:
+        np.testing.assert_array_equal(end.nodes, first.beams.nodes)
+        np.testing.assert_allclose(end.scores, first.beams.scores, atol=1e-12)
+    first.close()
