@@ -1,19 +1,19 @@
 """Puts the target service together, for a process of its own or inside another one."""
 
-import os
-
 import structlog
 
+from specbeam.engine.cost import default_cache_dir, find_costs
+from specbeam.engine.threads import cpu_threads, set_threads
 from specbeam.runtime.device_thread import DeviceThread
 from specbeam.runtime.health import Health
 from specbeam.runtime.lifecycle import ServiceApp
 from specbeam.runtime.server import bind, create_server, enable_reflection
 from specbeam.runtime.slots import SlotGate, SlotKeeper
 from specbeam.target.v1alpha1 import target_service_pb2, target_service_pb2_grpc
-from target_service import warmup
-from target_service.model import TargetModel, cpu_threads, load_target, set_threads
+from target_service.model import TargetModel, load_target
 from target_service.servicer import TargetServicer
 from target_service.settings import TargetSettings
+from target_service.warmup import check_search
 
 SERVICE = target_service_pb2.DESCRIPTOR.services_by_name["TargetService"].full_name
 
@@ -93,11 +93,16 @@ async def _warm_up(
     settings: TargetSettings,
     threads: int,
 ) -> None:
-    await device.run(warmup.check_search, model)
-    cache_dir = settings.cache_dir or warmup.default_cache_dir(dict(os.environ))
+    await device.run(check_search, model)
+    cache_dir = settings.cache_dir or default_cache_dir()
     servicer.costs, problem = await device.run(
-        lambda: warmup.find_costs(
-            model, threads=threads, cache_dir=cache_dir, budget_s=settings.warm_up_s
+        lambda: find_costs(
+            model.runner,
+            model.bundle.manifest.fingerprints.model,
+            threads=threads,
+            max_rows=settings.max_rows,
+            cache_dir=cache_dir,
+            budget_s=settings.warm_up_s,
         )
     )
     if problem is not None:

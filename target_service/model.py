@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 
 from specbeam.bundle import Bundle, BundleError, load_bundle
@@ -49,11 +47,6 @@ class TargetModel:
     limits: Limits
 
 
-def cpu_threads(wanted: int) -> int:
-    """Return the number of CPU threads to use; 0 means every core this process may use."""
-    return wanted or len(os.sched_getaffinity(0))
-
-
 def scratch_rows(item_length: int, max_rows: int, max_beam_width: int) -> int:
     """Return the tree rows a KV slot must have room for, so that no session can run out of them.
 
@@ -92,11 +85,6 @@ def load_target(
         raise BundleError([f"target/ cannot be loaded: {_first_line(error)}"]) from error
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
     return TargetModel(bundle, runner, TrieTensors(bundle.trie, runner.device), limits)
-
-
-def set_threads(threads: int) -> None:
-    """Set the CPU threads of the calling thread's model work."""
-    torch.set_num_threads(threads)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,14 +1,11 @@
-"""What happens before the service is ready: costs are measured and a search is checked."""
+"""The self-test before the service is ready: one search, computed in two ways."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 
 from specbeam.bundle import BundleError
 from specbeam.decoding.beams import Beams
-from specbeam.engine.cost import CostPoint, cost_key, load_costs, measure_costs, save_costs
 from target_service.model import TargetModel
 from target_service.session import PlainSteps, RunToEnd, SearchRequest, Step, TargetSession
 
@@ -18,32 +15,6 @@ _TOLERANCE = {"fp64": 1e-5, "fp32": 1e-3}
 
 class SelfTestError(BundleError):
     """The model gives two answers to one question on this machine."""
-
-
-def default_cache_dir(environ: dict[str, str]) -> Path:
-    """Return where measured costs are kept when the settings do not say."""
-    base = environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "specbeam"
-
-
-def find_costs(
-    model: TargetModel, *, threads: int, cache_dir: Path, budget_s: float
-) -> tuple[tuple[CostPoint, ...], OSError | None]:
-    """Return the costs kept from an earlier start, else measure and keep them.
-
-    Returns:
-        The costs, and why they could not be kept, if so.
-    """
-    key = cost_key(model.runner, threads, model.bundle.manifest.fingerprints.model)
-    points = load_costs(cache_dir, key)
-    if points or not budget_s:
-        return points, None
-    points = measure_costs(model.runner, max_rows=model.limits.max_rows, budget_s=budget_s)
-    try:
-        save_costs(cache_dir, key, points)
-    except OSError as error:
-        return points, error
-    return points, None
 
 
 def check_search(model: TargetModel) -> None:

@@ -39,6 +39,48 @@ class CostPoint:
     ms: float
 
 
+def default_cache_dir() -> Path:
+    """Return where costs are kept when nothing else is said."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "specbeam"
+
+
+def find_costs(
+    runner: ModelRunner,
+    model_fingerprint: str,
+    *,
+    threads: int,
+    max_rows: int,
+    cache_dir: Path,
+    budget_s: float,
+) -> tuple[tuple[CostPoint, ...], OSError | None]:
+    """Return the costs kept from an earlier start, else measure and keep them.
+
+    Call it on the model's thread while a slot is free.
+
+    Args:
+        runner: the model.
+        model_fingerprint: content hash of its weights.
+        threads: CPU threads it uses.
+        max_rows: do not measure passes of more rows.
+        cache_dir: where costs are kept.
+        budget_s: seconds for measuring; 0 = do not measure.
+
+    Returns:
+        The costs, and why they could not be kept, if so.
+    """
+    key = cost_key(runner, threads, model_fingerprint)
+    points = load_costs(cache_dir, key)
+    if points or not budget_s:
+        return points, None
+    points = measure_costs(runner, max_rows=max_rows, budget_s=budget_s)
+    try:
+        save_costs(cache_dir, key, points)
+    except OSError as error:
+        return points, error
+    return points, None
+
+
 def cost_key(runner: ModelRunner, threads: int, model_fingerprint: str) -> str:
     """Return the name under which the costs of a model on this machine are kept.
 

@@ -1,0 +1,1 @@
+"""The draft service: candidate trees from a small model."""

@@ -1,0 +1,183 @@
+"""Messages to domain values and back; every rule of the wire is checked here."""
+
+from dataclasses import dataclass
+
+from draft_service.model import KIND, DraftModel, Limits
+from draft_service.session import (
+    DraftRequest,
+    Forwards,
+    LevelResult,
+    Proposal,
+    known_beams,
+)
+from specbeam import __version__
+from specbeam.bundle import Manifest
+from specbeam.catalog import ItemTrie, filter_from_leaves
+from specbeam.draft.v1alpha1 import draft_service_pb2
+from specbeam.engine.cost import CostPoint
+from specbeam.runtime.device_thread import JobResult
+from specbeam.runtime.errors import FingerprintMismatch, Violation
+from specbeam.runtime.session_header import (
+    beam_paths,
+    beam_violations,
+    check_bundle_name,
+    header_violations,
+    leaf_violations,
+    out_of_turn,
+    prompt_violations,
+    raise_if_any,
+    search_violations,
+    to_array,
+)
+from specbeam.target.v1alpha1 import session_pb2
+
+_TORCH_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a session is checked against.
+
+    Attributes:
+        manifest: Of the bundle.
+        trie: Its catalogue.
+        limits: What one session may ask for.
+    """
+
+    manifest: Manifest
+    trie: ItemTrie
+    limits: Limits
+
+
+def decode_open(request: draft_service_pb2.DraftRequest, served: Served) -> DraftRequest:
+    """Return what a session drafts for.
+
+    Another prompt fingerprint is refused: the tokens would mean something else. Another model
+    or catalogue only costs acceptance; leaf numbers of another catalogue are not used.
+
+    Raises:
+        InvalidRequest: It is not an open, or breaks a rule; all of them are named.
+        UnknownBundle: It asks for another bundle.
+        FingerprintMismatch: It was rendered by another prompt template.
+    """
+    if request.WhichOneof("step") != "open":
+        raise out_of_turn("step", "the first message must be open")
+    message, limits, manifest = request.open, served.limits, served.manifest
+    prompt = to_array(message.prompt_tokens)
+    found = header_violations(message.header)
+    if found:
+        found += search_violations(message.search, max_beam_width=limits.max_beam_width)
+        raise_if_any(found)
+    check_bundle_name(message.header.bundle, manifest.name)
+    if message.header.fingerprints.prompt != manifest.fingerprints.prompt:
+        text = "the session's prompt comes from another template"
+        raise FingerprintMismatch(text, metadata={"differing": "prompt"})
+    found += prompt_violations(
+        prompt, max_tokens=limits.max_prompt_tokens, vocab_size=manifest.vocab_size
+    )
+    found += search_violations(message.search, max_beam_width=limits.max_beam_width)
+    leaves = to_array(message.search.excluded_leaves)
+    same_catalog = message.header.fingerprints.catalog == manifest.fingerprints.catalog
+    if same_catalog:
+        found += leaf_violations(leaves, served.trie.num_leaves)
+    raise_if_any(found)
+    used = same_catalog and len(leaves) > 0
+    leaf_filter = filter_from_leaves(served.trie, leaves) if used else None
+    return DraftRequest(prompt, message.search.beam_width, leaf_filter)
+
+
+def decode_propose(
+    request: draft_service_pb2.DraftRequest, served: Served, beam_width: int
+) -> Proposal:
+    """Return what to draft below.
+
+    Args:
+        request: As received.
+        served: What it is checked against.
+        beam_width: W of the session.
+
+    Raises:
+        InvalidRequest: It is not a proposal, or its beams have no possible shape.
+    """
+    if request.WhichOneof("step") != "propose":
+        raise out_of_turn("step", "the session is open: only propose may follow")
+    message = request.propose
+    found = beam_violations(message.beams, depth=served.trie.depth, field="propose.beams")
+    if not message.levels:
+        found.append(Violation("propose.levels", "must be at least 1"))
+    if len(message.beams.scores) > beam_width:
+        text = f"holds {len(message.beams.scores)} beams; the search keeps {beam_width}"
+        found.append(Violation("propose.beams.scores", text))
+    raise_if_any(found)
+    beams, numbers = known_beams(served.trie, *beam_paths(message.beams))
+    return Proposal(
+        beams=beams,
+        numbers=numbers,
+        count=len(message.beams.scores),
+        levels=min(message.levels, served.trie.depth),
+        max_nodes=min(message.max_nodes or beam_width, served.limits.max_nodes),
+    )
+
+
+def encode_ready(job: JobResult[Forwards], prompt_tokens: int) -> draft_service_pb2.DraftResponse:
+    """Return the answer to an open."""
+    stats = _encode_stats(job.value, prompt_tokens, job.queue_ms)
+    return draft_service_pb2.DraftResponse(ready=draft_service_pb2.Ready(stats=stats))
+
+
+def encode_level(job: JobResult[LevelResult]) -> draft_service_pb2.DraftResponse:
+    """Return one drafted level."""
+    drafted = job.value
+    return draft_service_pb2.DraftResponse(
+        level=draft_service_pb2.DraftedLevel(
+            base_level=drafted.base_level,
+            level=drafted.level,
+            parents=drafted.parents.tolist(),
+            tokens=drafted.tokens.tolist(),
+            last=drafted.last,
+            stats=_encode_stats(drafted.forwards, drafted.rows, job.queue_ms),
+        )
+    )
+
+
+def encode_info(
+    model: DraftModel, *, slots_free: int, threads: int, costs: tuple[CostPoint, ...]
+) -> draft_service_pb2.GetInfoResponse:
+    """Return what is served, its limits and its costs."""
+    manifest, config = model.bundle.manifest, model.runner.config
+    prints = manifest.fingerprints
+    bundle = draft_service_pb2.DraftBundleInfo(
+        name=manifest.name,
+        fingerprints=session_pb2.Fingerprints(
+            model=prints.model, prompt=prints.prompt, catalog=prints.catalog
+        ),
+        drafter=model.drafter,
+        kind=KIND,
+    )
+    return draft_service_pb2.GetInfoResponse(
+        bundles=[bundle],
+        slots=config.slots,
+        slots_free=slots_free,
+        threads=threads,
+        device=config.device,
+        dtype=_TORCH_DTYPES[config.dtype],
+        version=__version__,
+        max_prompt_tokens=model.limits.max_prompt_tokens,
+        max_nodes=model.limits.max_nodes,
+        costs=[
+            draft_service_pb2.DraftCostPoint(rows=c.rows, prefix_tokens=c.prefix_tokens, ms=c.ms)
+            for c in costs
+        ],
+    )
+
+
+def _encode_stats(forwards: Forwards, rows: int, queue_ms: float) -> draft_service_pb2.DraftStats:
+    return draft_service_pb2.DraftStats(
+        passes=len(forwards),
+        rows=rows,
+        queue_ms=queue_ms,
+        forward_ms=sum(end - start for start, end in forwards) / 1e6,
+        forwards=[
+            session_pb2.ForwardInterval(start_ns=start, end_ns=end) for start, end in forwards
+        ],
+    )
