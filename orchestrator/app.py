@@ -1,12 +1,8 @@
 """Putting the orchestrator together."""
 
-import asyncio
-import importlib.metadata
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
-import structlog
 
 from orchestrator.auto import SpeculationChooser
 from orchestrator.bundles import BundleTable
@@ -18,6 +14,7 @@ from orchestrator.search import Searcher
 from orchestrator.servicer import Availability, RecommendServicer, ServicerConfig
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.target_client import TargetClient
+from specbeam import __version__
 from specbeam.draft.v1alpha1 import draft_service_pb2
 from specbeam.recommend.v1 import recommend_service_pb2
 from specbeam.recommend.v1.recommend_service_pb2_grpc import (
@@ -25,13 +22,12 @@ from specbeam.recommend.v1.recommend_service_pb2_grpc import (
 )
 from specbeam.runtime.channel import create_channel
 from specbeam.runtime.health import Health
-from specbeam.runtime.server import Closer, bind, create_server, enable_reflection, serve
+from specbeam.runtime.lifecycle import ServiceApp
+from specbeam.runtime.server import bind, create_server, enable_reflection
 from specbeam.storage import HistoryStore, open_history_store
 from specbeam.target.v1alpha1 import target_service_pb2
 
 SERVICE = recommend_service_pb2.DESCRIPTOR.services_by_name["RecommendService"].full_name
-
-_log = structlog.get_logger("orchestrator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,115 +57,52 @@ class _Peers:
             await channel.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """A bound server that has not started.
+async def start_app(settings: OrchestratorSettings) -> ServiceApp:
+    """Start the service in this process and return once it answers; `stop` ends it.
 
-    Attributes:
-        server: The server.
-        port: Its port.
-        health: Its health.
-        closers: What to close after it, in order.
-    """
-
-    server: grpc.aio.Server
-    port: int
-    health: Health
-    closers: tuple[Closer, ...]
-
-
-class App:
-    """A running orchestrator in this process.
-
-    Attributes:
-        port: Port it listens on.
-    """
-
-    def __init__(self, port: int, stop: asyncio.Event, task: asyncio.Task[None]) -> None:
-        """Hold a server that has started."""
-        self.port = port
-        self._stop = stop
-        self._task = task
-
-    async def stop(self) -> None:
-        """Finish running calls and close everything."""
-        self._stop.set()
-        await self._task
-
-
-async def start_app(settings: OrchestratorSettings) -> App:
-    """Start an orchestrator on the running loop and return once it accepts calls.
-
-    Args:
-        settings: Its settings; the drain delay is not used.
+    It is healthy as soon as the target is.
 
     Raises:
-        BundleError: A bundle is not usable.
-        PortInUse: The address cannot be listened on.
+        BundleError: A bundle cannot be used.
+        PortInUse: The port is taken.
     """
-    assembled = await assemble(settings)
-    stop, started = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(_serve(assembled, settings, 0.0, stop, started.set))
-    waiting = asyncio.create_task(started.wait())
-    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        waiting.cancel()
-        await task
-    return App(assembled.port, stop, task)
+    app = await build_app(settings)
+    await app.start()
+    return app
 
 
-async def run_app(settings: OrchestratorSettings) -> None:
-    """Run an orchestrator until a signal stops it."""
-    assembled = await assemble(settings)
-    await _serve(assembled, settings, settings.drain_delay_s, None, lambda: None)
+async def run(settings: OrchestratorSettings) -> None:
+    """Run the service until a signal ends it; raises as `start_app` does."""
+    await (await build_app(settings)).run()
 
 
-async def _serve(
-    assembled: Assembled,
-    settings: OrchestratorSettings,
-    drain_delay_s: float,
-    stop: asyncio.Event | None,
-    started: Callable[[], None],
-) -> None:
-    def note_start() -> None:
-        _log.info("serving", host=settings.host, port=assembled.port)
-        started()
-
-    await serve(
-        assembled.server,
-        assembled.health,
-        closers=assembled.closers,
-        drain_delay_s=drain_delay_s,
-        grace_s=settings.grace_s,
-        stop=stop,
-        started=note_start,
-    )
-
-
-async def assemble(settings: OrchestratorSettings) -> Assembled:
-    """Load the bundles, look at the peers once and bind the server.
-
-    Raises:
-        BundleError: A bundle is not usable.
-        PortInUse: The address cannot be listened on.
-    """
+async def build_app(settings: OrchestratorSettings) -> ServiceApp:
+    """Load the bundles and bind the port; raises as `start_app` does."""
     bundles = BundleTable.load(settings.bundle)
     store = open_history_store(
         settings.store.get_secret_value(), max_events=settings.max_history_events
     )
-    peers = _make_peers(settings, bundles)
     server = create_server(
         max_message_bytes=settings.max_message_bytes,
         max_concurrent_rpcs=settings.max_concurrent_rpcs,
     )
     port = bind(server, settings.host, settings.port)
-    add_RecommendServiceServicer_to_server(_make_servicer(settings, bundles, store, peers), server)
-    if settings.reflection:
-        enable_reflection(server, (SERVICE,))
-    health = Health((SERVICE,), lambda: peers.target_monitor.available)
+    peers = _make_peers(settings, bundles)
+    servicer = _make_servicer(settings, bundles, store, peers)
+    add_RecommendServiceServicer_to_server(servicer, server)
+    health = Health([SERVICE], lambda: peers.target_monitor.available)
     await health.register(server)
-    await peers.start()
-    return Assembled(server, port, health, (peers.close, store.close))
+    if settings.reflection:
+        enable_reflection(server, [SERVICE])
+    return ServiceApp(
+        server=server,
+        health=health,
+        port=port,
+        warm_up=peers.start,
+        closers=(peers.close, store.close),
+        drain_delay_s=settings.drain_delay_s,
+        grace_s=settings.grace_s,
+    )
 
 
 def _make_peers(settings: OrchestratorSettings, bundles: BundleTable) -> _Peers:
@@ -222,7 +155,7 @@ def _make_servicer(
         default_deadline_s=settings.default_deadline_s,
         default_speculation=Speculation[settings.speculation.upper()],
         allow_debug=settings.allow_debug,
-        version=importlib.metadata.version("specbeam"),
+        version=__version__,
     )
     return RecommendServicer(recommender, bundles, store, limits, peers.availability, config)
 

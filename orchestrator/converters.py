@@ -1,6 +1,5 @@
 """Between the messages of the API and the domain. Every rule of the request is checked here."""
 
-import math
 from collections.abc import Iterable, Sequence
 
 from orchestrator.bundles import Serving
@@ -240,13 +239,11 @@ def _items(answer: Answer, kind: "types.ScoreKind.ValueType") -> list[types.Reco
 
 
 def _metadata(entry: ItemEntry) -> types.ItemMetadata:
-    created = entry.created_at_ms
-    usable = created is not None and math.isfinite(created)
     return types.ItemMetadata(
         title=entry.title,
         topics=entry.topics,
         popularity=max(0, entry.popularity),
-        created_at_ms=int(created) if usable and created is not None else None,
+        created_at_ms=entry.created_at_ms,
     )
 
 

@@ -61,11 +61,12 @@ class ItemTable:
         if row < 0 or self._columns is None:
             return ItemEntry(popularity=popularity)
         value = {name: column[row].as_py() for name, column in self._columns.items()}
+        created_at_s = value.get("created_at")
         return ItemEntry(
             title=value.get("title") or "",
             topics=tuple(value.get("topics") or ()),
             popularity=popularity,
-            created_at_ms=value.get("created_at"),
+            created_at_ms=None if created_at_s is None else 1000 * created_at_s,
         )
 
     def _load(self) -> dict[str, Any]:

@@ -20,6 +20,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("specbeam.cli.train:train", "Train a target and a draft model; write a bundle."),
     "evaluate": ("specbeam.cli.evaluate:evaluate", "Recall and NDCG of a bundle on a test split."),
     "bench": ("specbeam.cli.bench:bench", "Measure searches and served requests."),
+    "serve": ("specbeam.cli.serve:serve", "Serve a bundle on this machine."),
+    "recommend": ("specbeam.cli.recommend:recommend", "Ask a running orchestrator."),
+    "demo": ("specbeam.cli.demo:demo", "Train a small bundle, serve it and ask it."),
     "loadtest": ("specbeam.cli.loadtest:loadtest", "Load a running orchestrator."),
 }
 EXTRA_OF_MODULE = {
