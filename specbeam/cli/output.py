@@ -8,6 +8,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+# Columns of a table that goes to a file or a pipe.
+PLAIN_WIDTH = 120
+
 
 def progress_console() -> Console:
     """Return the console for progress and notes (stderr)."""
@@ -21,9 +24,12 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table to stdout; the first column is text, the others are numbers."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    console.print(table)

@@ -53,7 +53,9 @@ def import_atspeed(source: Path, *, name: str | None = None) -> Dataset:
     """
     problems: list[str] = []
     index = _read_index(source, problems)
-    rows = {split: _read_rows(source / f"sequential_{split}.txt", problems) for split in SPLITS}
+    rows: dict[str, _Rows] = {
+        split: _read_rows(source / f"sequential_{split}.txt", problems) for split in SPLITS
+    }
     if index.codes:
         for split in SPLITS:
             _check_items(f"sequential_{split}.txt", rows[split], index, problems)

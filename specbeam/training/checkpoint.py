@@ -17,6 +17,7 @@ MODEL_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 RNG_KEY = "rng"
+LOSS_DECAY = 0.98
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class LoopState:
         batch: batches done in this epoch.
         elapsed_s: wall-clock seconds spent, over all runs.
         tokens: labelled tokens trained on.
+        train_loss: running mean of the training loss, in nats per token; 0 before the first step.
         validations: validations done.
         best_score: best validation score so far; None before the first.
         best_step: step of the best score.
@@ -40,10 +42,18 @@ class LoopState:
     batch: int = 0
     elapsed_s: float = 0.0
     tokens: int = 0
+    train_loss: float = 0.0
     validations: int = 0
     best_score: float | None = None
     best_step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+
+    def count_step(self, loss: float, tokens: int) -> None:
+        """Record an optimiser step over `tokens` labelled tokens with this loss."""
+        previous = self.train_loss if self.step else loss
+        self.train_loss = LOSS_DECAY * previous + (1.0 - LOSS_DECAY) * loss
+        self.step += 1
+        self.tokens += tokens
 
 
 def save_checkpoint(

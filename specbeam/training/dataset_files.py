@@ -184,7 +184,7 @@ def _read_interactions(table: pa.Table, items: Items, directory: Path) -> Intera
     for user in users:
         user_numbers.setdefault(user, len(user_numbers))
     item_numbers = {item_id: number for number, item_id in enumerate(items.item_ids)}
-    split_numbers = {name: number for number, name in enumerate(SPLITS)}
+    split_numbers: dict[str, int] = {name: number for number, name in enumerate(SPLITS)}
     item = _numbered(table["item_id"].to_pylist(), item_numbers, "item_id", directory)
     split = _numbered(table["split"].to_pylist(), split_numbers, "split", directory)
     return Interactions(

@@ -68,6 +68,7 @@ class DraftObjective:
         self._references = [
             _reference(target, trie, prompts)
             for _, prompts in equal_length_groups(users.prompts, COVERAGE_BEAMS)
+            if trie.depth > 1
         ]
 
     def loss(self, tokens: Tensor) -> Tensor:
@@ -144,9 +145,8 @@ class ItemSampler:
 
 
 def _reference(target: nn.Module, trie: ItemTrie, prompts: Tensor) -> _Reference:
-    levels = min(2, trie.depth)
-    beams = beam_search(target, trie, prompts, COVERAGE_BEAMS, levels, bf16=False)
-    return _Reference(prompts, beams[0], beams[-1])
+    first, second = beam_search(target, trie, prompts, COVERAGE_BEAMS, depth=2, bf16=False)
+    return _Reference(prompts, first, second)
 
 
 def _covered(draft: nn.Module, trie: ItemTrie, reference: _Reference) -> tuple[Tensor, Tensor]:

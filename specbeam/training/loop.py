@@ -21,13 +21,13 @@ from specbeam.training.checkpoint import (
 )
 from specbeam.training.presets import PhaseConfig
 from specbeam.training.progress import Reporter
+from specbeam.training.vocabulary import PAD_TOKEN_ID
 
 CHECKPOINT_EVERY_S = 120.0
 MAX_GRADIENT_NORM = 1.0
 ADAM_BETAS = (0.9, 0.98)
 # The learning rate ends here, as a share of its peak.
 FINAL_SHARE = 0.02
-LOSS_DECAY = 0.98
 
 
 class Objective(Protocol):
@@ -50,12 +50,10 @@ class PhaseResult:
 
     Attributes:
         state: final counters with the validation history.
-        train_loss: running mean of the training loss at the end, in nats per token.
         tokens_per_s: labelled tokens per second of the whole phase.
     """
 
     state: LoopState
-    train_loss: float
     tokens_per_s: float
 
 
@@ -97,7 +95,6 @@ class TrainingLoop:
         self._optimizer = make_optimizer(model, config)
         self._state = LoopState()
         self._best: dict[str, Tensor] | None = None
-        self._train_loss = math.nan
         restored = load_checkpoint(checkpoint_dir, model, self._optimizer)
         if restored is not None:
             self._state, self._best = restored
@@ -114,15 +111,13 @@ class TrainingLoop:
         """
         while self._progress() < 1.0:
             self._run_epoch()
-        if self._state.history and self._state.history[-1]["step"] == self._state.step:
-            self._save()
-        else:
+        if not self._state.history or self._state.history[-1]["step"] != self._state.step:
             self._validate()
-            self._save()
+        self._save()
         assert self._best is not None
         load_weights(self._model, self._best)
         elapsed = max(self._state.elapsed_s, 1e-9)
-        return PhaseResult(self._state, self._train_loss, self._state.tokens / elapsed)
+        return PhaseResult(self._state, self._state.tokens / elapsed)
 
     def _run_epoch(self) -> None:
         """Train on what is left of the current epoch."""
@@ -148,11 +143,7 @@ class TrainingLoop:
         nn.utils.clip_grad_norm_(self._model.parameters(), MAX_GRADIENT_NORM)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        value = float(loss.detach())
-        previous = value if math.isnan(self._train_loss) else self._train_loss
-        self._train_loss = LOSS_DECAY * previous + (1.0 - LOSS_DECAY) * value
-        self._state.step += 1
-        self._state.tokens += int((batch[:, 1:] != 0).sum())
+        self._state.count_step(float(loss.detach()), int((batch[:, 1:] != PAD_TOKEN_ID).sum()))
 
     def _after_step(self, epoch_batches: int) -> None:
         """Report, validate when due, checkpoint when due, stop when asked."""
@@ -162,7 +153,7 @@ class TrainingLoop:
         self._reporter.update(
             self._name,
             min(progress, 1.0),
-            f"loss {self._train_loss:.4f}  {state.tokens / elapsed:,.0f} tokens/s  "
+            f"loss {state.train_loss:.4f}  {state.tokens / elapsed:,.0f} tokens/s  "
             f"epoch {state.epoch + state.batch / epoch_batches:.2f}  ETA {format_duration(left_s)}",
         )
         if progress < 1.0 and progress * self._config.num_validations >= state.validations + 1:
@@ -185,7 +176,7 @@ class TrainingLoop:
         state.history.append(
             {"step": state.step, "elapsed_s": round(state.elapsed_s, 1), **numbers}
         )
-        if state.best_score is None or numbers["score"] > state.best_score:
+        if state.best_score is None or numbers["score"] >= state.best_score:
             state.best_score, state.best_step = numbers["score"], state.step
             self._best = weights_of(self._model)
 
@@ -206,7 +197,8 @@ class TrainingLoop:
 
 def make_optimizer(model: nn.Module, config: PhaseConfig) -> torch.optim.Optimizer:
     """Return AdamW with weight decay on matrices other than the embedding."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim > 1 and "embed" not in name
         (decayed if is_matrix else free).append(parameter)

@@ -111,4 +111,6 @@ def forward_logits(model: nn.Module, tokens: Tensor, *, bf16: bool) -> Tensor:
 
 def bf16_is_fast() -> bool:
     """Say whether the processor multiplies bfloat16 natively."""
-    return bool(torch.cpu._is_avx512_bf16_supported())
+    # Not public in torch, and the only place that knows.
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(supported is not None and supported())

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -265,7 +264,7 @@ def _phase_report(model: nn.Module, result: PhaseResult) -> dict[str, Any]:
         "epochs": state.epoch,
         "tokens": state.tokens,
         "tokens_per_s": round(result.tokens_per_s),
-        "train_loss": round(result.train_loss, 4),
+        "train_loss": round(state.train_loss, 4),
         "best_step": state.best_step,
         "validation": next(r for r in state.history if r["step"] == state.best_step),
         "validations": state.history,
@@ -301,8 +300,3 @@ def _write_bundle(context: _Context, report: Mapping[str, Any]) -> None:
         items_file=run.dataset_dir / ITEMS_FILE,
         report=report,
     )
-
-
-def total_tokens(dataset: Dataset) -> int:
-    """Return the item tokens in the train split."""
-    return int(np.sum([len(items) for items in dataset.histories("train")])) * dataset.item_length

@@ -114,24 +114,3 @@ def beam_search(
             token = torch.from_numpy(np.array(trie.levels[level + 1].token)).long()
             tokens = token[nodes.clamp(min=0)].view(-1, 1)
     return found
-
-
-def ranked_items(
-    trie: ItemTrie, leaves: Sequence[int], excluded: set[int], limit: int
-) -> list[int]:
-    """Return the items on the leaves in order, without the excluded ones.
-
-    Args:
-        trie: the catalogue.
-        leaves: leaf numbers, best first; -1 is skipped.
-        excluded: item indices (trie order) to leave out.
-        limit: most items returned.
-    """
-    items: list[int] = []
-    for leaf in leaves:
-        if leaf >= 0:
-            span = range(int(trie.leaf_items[leaf]), int(trie.leaf_items[leaf + 1]))
-            items.extend(item for item in span if item not in excluded)
-        if len(items) >= limit:
-            break
-    return items[:limit]

@@ -1,10 +1,11 @@
 """A generated dataset with structure that a sequence model can learn.
 
-Items belong to topics, each topic has kinds of things (its subtopics).  A user walks: mostly staying in
-the topic, often moving to the kind that usually follows, sometimes taking an item that usually follows
-the last one, sometimes jumping to a favourite topic; popularity inside a kind falls off as in Zipf's law.
-Semantic IDs are (topic cluster, kind, variant, serial), which gives the trie of residual-quantised
-catalogues: wide at the first two levels, about 1.7 and 1.1 children below, and a few shared paths.
+Items belong to topics, each topic has kinds of things.  A user walks: mostly staying in the topic,
+often moving to the kind that usually follows, often taking an item that usually follows the last
+one, sometimes jumping to a favourite topic; popularity inside a kind falls off as in Zipf's law.
+Semantic IDs are (topic, code of the kind, variant, serial), which gives the trie of
+residual-quantised catalogues: wide at the first two levels, one or two children below, and a few
+shared paths.
 """
 
 from dataclasses import dataclass

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from specbeam.bundle import PromptTemplate
-from specbeam.catalog import ItemTrie
+from specbeam.catalog import ItemTrie, rank_items
 from specbeam.training.batches import pad
 from specbeam.training.dataset import Dataset
 from specbeam.training.losses import labelled_rows
 from specbeam.training.metrics import ndcg_at, recall_at
 from specbeam.training.model import forward_logits
-from specbeam.training.ranking import beam_search, equal_length_groups, ranked_items
+from specbeam.training.ranking import beam_search, equal_length_groups
 
 Int32Array = npt.NDArray[np.int32]
 RANKING_BEAM_WIDTH = 20
@@ -31,12 +31,12 @@ class ValidationSet:
         prompts: token ids per user.
         history: excluded item indices (trie order) per user.
         truth: validation item indices (trie order) per user.
-        continuations: item numbers (dataset order) of the shown history and the truth, and how many of
-            them are history.
+        continuations: item numbers (dataset order) of the shown history and the truth, and how
+            many of them are history.
     """
 
     prompts: tuple[Int32Array, ...]
-    history: tuple[frozenset[int], ...]
+    history: tuple[Int32Array, ...]
     truth: tuple[frozenset[int], ...]
     continuations: tuple[tuple[Int32Array, int], ...]
 
@@ -65,7 +65,7 @@ def make_validation_set(
     room = template.window.max_items
     return ValidationSet(
         prompts=tuple(template.render(dataset.items.paths[train[user]]) for user in chosen),
-        history=tuple(frozenset(order[train[user]].tolist()) for user in chosen),
+        history=tuple(order[train[user]] for user in chosen),
         truth=tuple(frozenset(order[valid[user]].tolist()) for user in chosen),
         continuations=tuple(
             (np.concatenate([items, valid[user][:room]]).astype(np.int32), len(items))
@@ -81,8 +81,13 @@ def ranking_numbers(
     recall, ndcg = [], []
     for indices, prompts in equal_length_groups(users.prompts, RANKING_BEAM_WIDTH):
         beams = beam_search(model, trie, prompts, RANKING_BEAM_WIDTH, trie.depth, bf16=bf16)[-1]
-        for index, leaves in zip(indices, beams.nodes.tolist(), strict=True):
-            ranked = ranked_items(trie, leaves, set(users.history[index]), RANKING_CUTOFF)
+        rows = zip(indices, beams.nodes.numpy(), beams.scores.numpy(), strict=True)
+        for index, leaves, scores in rows:
+            alive = leaves >= 0
+            found = rank_items(
+                trie, leaves[alive], scores[alive], RANKING_CUTOFF, users.history[index]
+            )
+            ranked = found.items.tolist()
             recall.append(recall_at(ranked, users.truth[index], RANKING_CUTOFF))
             ndcg.append(ndcg_at(ranked, users.truth[index], RANKING_CUTOFF))
     return {"recall@10": float(np.mean(recall)), "ndcg@10": float(np.mean(ndcg))}

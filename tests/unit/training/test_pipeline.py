@@ -1,0 +1,196 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from specbeam.bundle import load_bundle
+from specbeam.training import pipeline
+from specbeam.training.batches import BatchMaker
+from specbeam.training.dataset import Dataset
+from specbeam.training.dataset_files import write_dataset
+from specbeam.training.errors import CheckpointError, TrainingError
+from specbeam.training.evaluation import evaluate_bundle
+from specbeam.training.loop import StopRequested, TrainingLoop, learning_rate
+from specbeam.training.pipeline import TrainingRun, train_bundle
+from specbeam.training.presets import PRESETS, ModelShape, PhaseConfig, Preset, get_preset
+
+LONG_MINUTES = 1e6
+PHASE = PhaseConfig(
+    minutes=LONG_MINUTES,
+    max_epochs=1000,
+    max_steps=8,
+    batch_tokens=400,
+    dropout=0.1,
+    num_validations=2,
+    validation_users=10,
+)
+PRESET = Preset(
+    name="test",
+    target=ModelShape(32, 2, 2, 1, 16, 64),
+    draft=ModelShape(32, 1, 2, 1, 16, 32),
+    target_phase=dataclasses.replace(PHASE, label_smoothing=0.1),
+    draft_phase=dataclasses.replace(PHASE, substitute=0.5),
+)
+
+
+class SilentReporter:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def update(self, phase: str, progress: float, text: str) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+class StopAfter:
+    """Says stop once, after a number of questions."""
+
+    def __init__(self, questions: int) -> None:
+        self.left = questions
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+@pytest.fixture(autouse=True)
+def _float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "bf16_is_fast", lambda: False)
+
+
+@pytest.fixture
+def dataset_dir(tmp_path: Path, small_dataset: Dataset) -> Path:
+    write_dataset(small_dataset, tmp_path / "small.dataset")
+    return tmp_path / "small.dataset"
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    original = TrainingLoop.__init__
+    stop = StopAfter(steps)
+
+    def patched(self: TrainingLoop, *args: object, **options: object) -> None:
+        original(self, *args, **{**options, "should_stop": stop})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TrainingLoop, "__init__", patched)
+
+
+def test_train_writes_a_bundle_that_evaluates(
+    tmp_path: Path, dataset_dir: Path, small_dataset: Dataset
+) -> None:
+    run = TrainingRun(dataset_dir, tmp_path / "small.bundle", PRESET, threads=1)
+    report = train_bundle(run, SilentReporter())
+    bundle = load_bundle(tmp_path / "small.bundle")
+    assert not run.work_dir.exists()
+    assert bundle.manifest.drafters == ("default",)
+    assert report["training"]["target"]["steps"] == 8
+    assert report["training"]["draft"]["validation"]["coverage"] >= 0.0
+    assert json.loads((bundle.path / "report.json").read_text()) == report
+    result = evaluate_bundle(bundle, small_dataset, num_users=7, beam_width=10)
+    assert result["users"] == 7
+    assert set(result["results"]) == {"target", "co-occurrence", "popularity"}
+    assert 0.0 <= result["results"]["target"]["all"]["recall@10"]["mean"] <= 1.0
+
+
+@pytest.mark.parametrize("steps", [5, 11])
+def test_a_stopped_run_resumes_to_the_same_weights(
+    tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    whole = TrainingRun(dataset_dir, tmp_path / "whole.bundle", PRESET, threads=1)
+    train_bundle(whole, SilentReporter())
+    run = TrainingRun(dataset_dir, tmp_path / "cut.bundle", PRESET, threads=1)
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(StopRequested):
+            train_bundle(run, SilentReporter())
+    assert not (tmp_path / "cut.bundle").exists()
+    train_bundle(dataclasses.replace(run, resume=True), SilentReporter())
+    for name in ("target", "drafters/default"):
+        one = load_file(tmp_path / "whole.bundle" / name / "model.safetensors")
+        two = load_file(tmp_path / "cut.bundle" / name / "model.safetensors")
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_an_unfinished_run_is_neither_overwritten_nor_mixed_up(
+    tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrainingRun(dataset_dir, tmp_path / "b", PRESET, threads=1)
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        train_bundle(dataclasses.replace(run, resume=True), SilentReporter())
+    stop_after(monkeypatch, 1)
+    with pytest.raises(StopRequested):
+        train_bundle(run, SilentReporter())
+    with pytest.raises(TrainingError, match="--resume"):
+        train_bundle(run, SilentReporter())
+    with pytest.raises(CheckpointError, match="another seed"):
+        train_bundle(dataclasses.replace(run, resume=True, seed=4), SilentReporter())
+
+
+def test_a_damaged_checkpoint_is_reported(
+    tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrainingRun(dataset_dir, tmp_path / "b", PRESET, threads=1)
+    stop_after(monkeypatch, 1)
+    with pytest.raises(StopRequested):
+        train_bundle(run, SilentReporter())
+    (run.work_dir / "target.checkpoint" / "state.json").write_text('{"steps": 3}')
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        train_bundle(dataclasses.replace(run, resume=True), SilentReporter())
+
+
+def test_a_phase_ends_when_its_minutes_are_spent(tmp_path: Path, small_dataset: Dataset) -> None:
+    seconds = iter(range(10_000))
+    model = torch.nn.Linear(1, 1)
+
+    class Objective:
+        def loss(self, tokens: torch.Tensor) -> torch.Tensor:
+            return model(torch.ones(1)).square().sum()
+
+        def validate(self) -> dict[str, float]:
+            return {"score": 1.0}
+
+    maker = BatchMaker(
+        small_dataset.histories("train"),
+        small_dataset.items.paths,
+        pipeline.PromptTemplate(),
+        400,
+        0.5,
+        seed=0,
+    )
+    config = dataclasses.replace(PHASE, minutes=1.0, max_steps=None)
+    loop = TrainingLoop(
+        "toy",
+        model,
+        Objective(),
+        maker,
+        config,
+        checkpoint_dir=tmp_path / "c",
+        reporter=SilentReporter(),
+        clock=lambda: float(next(seconds)),
+    )
+    result = loop.run()
+    assert 60.0 <= result.state.elapsed_s < 70.0
+    assert 0 < result.state.step < 60
+
+
+def test_the_learning_rate_warms_up_peaks_and_falls() -> None:
+    config = dataclasses.replace(PHASE, warmup=0.1, learning_rate=1.0)
+    assert learning_rate(0.05, config) == pytest.approx(0.5)
+    assert learning_rate(0.1, config) == pytest.approx(1.0)
+    assert learning_rate(1.0, config) == pytest.approx(0.02)
+
+
+def test_presets_take_the_callers_limits() -> None:
+    preset = get_preset("small", target_minutes=3.0, draft_steps=7)
+    assert preset.target_phase.minutes == 3.0
+    assert preset.draft_phase.max_steps == 7
+    assert preset.draft_phase.minutes == PRESETS["small"].draft_phase.minutes
+    with pytest.raises(TrainingError, match="there are small, tiny"):
+        get_preset("huge")
+    with pytest.raises(TrainingError, match="positive"):
+        get_preset("tiny", target_minutes=0)
