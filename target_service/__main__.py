@@ -31,8 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.write(_EXAMPLES)
         raise
     configure_logging("target", level=settings.log_level, log_format=settings.log_format)
-    # Read when torch is loaded: idle threads must not burn the cores of other processes.
+    # Read when the libraries start: idle threads must not burn the cores of other processes,
+    # and what gRPC has to say reaches us as errors.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from target_service.app import run
 
