@@ -47,7 +47,8 @@ class DraftClient:
         try:
             answer = await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
-            raise DraftUnavailable() from error
+            text = f"{error.code().name}: {error.details()}"
+            raise DraftUnavailable(text) from error
         return PeerInfo(
             bundles={
                 bundle.name: ServedBundle(from_fingerprints(bundle.fingerprints))

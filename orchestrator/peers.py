@@ -72,7 +72,7 @@ class PeerMonitor:
         try:
             info = await self._ask(self._timeout_s)
         except Unavailable as error:
-            self._note(f"out of reach: {error.__cause__ or error}".partition("\n")[0])
+            self._note(f"out of reach: {error}")
             return
         self.info = info
         self._note(self._mismatch(info))

@@ -61,7 +61,8 @@ class TargetClient:
         try:
             answer = await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
-            raise TargetUnavailable() from error
+            text = f"{error.code().name}: {error.details()}"
+            raise TargetUnavailable(text) from error
         return PeerInfo(
             bundles={
                 bundle.name: ServedBundle(

@@ -1,0 +1,145 @@
+"""All three services on loopback, in this process, for tests of whole requests."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from draft_service.app import start_app as start_draft
+from draft_service.settings import DraftSettings
+from orchestrator.app import start_app as start_orchestrator
+from orchestrator.settings import OrchestratorSettings
+from specbeam.bundle import Bundle
+from specbeam.catalog import RankedItems, compile_exclusions, rank_items
+from specbeam.client import Recommendation, RecommendClient
+from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.engine import ModelRunner, RunnerConfig
+from specbeam.engine.search import SearchSpec, plain_search
+from specbeam.runtime.channel import create_channel
+from specbeam.runtime.lifecycle import ServiceApp
+from specbeam.target.v1alpha1 import target_service_pb2
+from specbeam.target.v1alpha1.target_service_pb2_grpc import TargetServiceStub
+from target_service.app import start_app as start_target
+from target_service.settings import TargetSettings
+
+
+def target_settings(bundle: Bundle, port: int = 0) -> TargetSettings:
+    return TargetSettings(
+        bundle=bundle.path, port=port, dtype="fp64", threads=1, slots=4, warm_up_s=0, grace_s=0
+    )
+
+
+@dataclass(slots=True)
+class Stack:
+    bundle: Bundle
+    target: ServiceApp
+    orchestrator: ServiceApp
+    client: RecommendClient
+
+    async def slots_free(self) -> int:
+        async with create_channel(f"127.0.0.1:{self.target.port}") as channel:
+            request = target_service_pb2.GetInfoRequest()
+            info = await TargetServiceStub(channel).GetInfo(request, timeout=5)
+        return int(info.slots_free)
+
+    async def until_slots_are_back(self) -> None:
+        await until(lambda: self.slots_free(), 4)
+
+
+async def until(ask: Any, wanted: Any, timeout_s: float = 5.0) -> None:
+    """Wait until ``await ask()`` returns what is wanted."""
+    deadline = time.monotonic() + timeout_s
+    while (found := await ask()) != wanted:
+        assert time.monotonic() < deadline, f"still {found!r}, not {wanted!r}"
+        await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(
+    bundle: Bundle, *, draft: bool | str = True, target: str = "", **settings: Any
+) -> AsyncIterator[Stack]:
+    """Run the services.
+
+    Args:
+        bundle: What to serve.
+        draft: Whether to run a draft service, or the address of another one.
+        target: Address of another target service.
+        settings: Of the orchestrator.
+    """
+    async with AsyncExitStack() as stack:
+        served = await start_target(target_settings(bundle))
+        stack.push_async_callback(served.stop)
+        address = draft if isinstance(draft, str) else ""
+        if draft is True:
+            app = await start_draft(
+                DraftSettings(
+                    bundle=bundle.path, port=0, dtype="fp64", threads=1, warm_up_s=0, grace_s=0
+                )
+            )
+            stack.push_async_callback(app.stop)
+            address = f"127.0.0.1:{app.port}"
+        defaults: dict[str, Any] = {
+            "bundle": (str(bundle.path),),
+            "port": 0,
+            "target_address": target or f"127.0.0.1:{served.port}",
+            "draft_address": address,
+            "draft_timeout_ms": 5000,
+            "poll_interval_s": 0.2,
+            "grace_s": 0,
+        }
+        orchestrator = await start_orchestrator(OrchestratorSettings(**(defaults | settings)))
+        stack.push_async_callback(orchestrator.stop)
+        client = await stack.enter_async_context(
+            RecommendClient(f"127.0.0.1:{orchestrator.port}", timeout_s=20)
+        )
+        yield Stack(bundle, served, orchestrator, client)
+
+
+class Oracle:
+    """Answers by plain search in this process."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        torch.set_num_threads(1)
+        self._bundle = bundle
+        config = RunnerConfig(
+            device="cpu",
+            dtype="fp64",
+            slots=1,
+            max_prompt_tokens=bundle.max_prompt_tokens,
+            max_rows=1024,
+        )
+        self._runner = ModelRunner.load(bundle.target_dir, config)
+        self._trie = TrieTensors(bundle.trie, self._runner.device)
+
+    def rank(
+        self,
+        history: Sequence[str],
+        num_items: int,
+        *,
+        excluded: Sequence[str] = (),
+        beam_width: int = 0,
+    ) -> RankedItems:
+        trie = self._bundle.trie
+        prompt = self._bundle.template.render(trie.paths(trie.index_of(history)))
+        items = trie.index_of(excluded)
+        leaf_filter = compile_exclusions(trie, items) if len(items) else None
+        width = beam_width or max(num_items, self._bundle.manifest.default_beam_width)
+        beams = plain_search(self._runner, self._trie, SearchSpec(prompt, width, leaf_filter)).beams
+        leaves = beams.nodes if beams.level == trie.depth else np.zeros(0, np.int64)
+        return rank_items(trie, leaves, beams.scores[: len(leaves)], num_items, items)
+
+    def check(self, answer: Recommendation, expected: RankedItems) -> None:
+        trie = self._bundle.trie
+        assert [item.item_id for item in answer.items] == [
+            trie.item_id(int(item)) for item in expected.items
+        ]
+        scores = [item.score for item in answer.items]
+        np.testing.assert_allclose(scores, expected.scores, rtol=0, atol=1e-9)
+        assert [item.rank_value for item in answer.items] == scores
+        assert [item.verified_rank for item in answer.items] == list(range(len(scores)))
+        assert answer.exhausted == expected.exhausted
