@@ -1,0 +1,173 @@
+"""Choosing: auto, the breaker, draft shapes, proposals."""
+
+import random
+import time
+
+import numpy as np
+import pytest
+
+from orchestrator.auto import SpeculationChooser, prompt_bucket
+from orchestrator.breaker import Breaker
+from orchestrator.budget import DraftShape, draft_shape, draft_timeout_s
+from orchestrator.drafting import Proposal
+from orchestrator.ports import DraftedLevel, DraftInvalid
+from specbeam.runtime.deadlines import CallBudget
+from tests.orchestrator_fakes import beams, drafted
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _drive(chooser: SpeculationChooser, clock: Clock, on_ms: float, off_ms: float, n: int) -> float:
+    """Ask and record n times; return the share of requests that speculated."""
+    rng = random.Random(3)
+    speculated = 0
+    for _ in range(n):
+        clock.now += 0.05
+        choice = chooser.choose("key")
+        speculated += choice
+        ms = (on_ms if choice else off_ms) * rng.uniform(0.9, 1.1)
+        chooser.record("key", speculated=choice, ms=ms * (20 if rng.random() < 0.05 else 1))
+    return speculated / n
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def chooser(clock: Clock) -> SpeculationChooser:
+    return SpeculationChooser(exploration=0.02, rng=random.Random(1), clock=clock)
+
+
+def test_auto_tries_both_by_turns_first(chooser: SpeculationChooser) -> None:
+    choices = []
+    for _ in range(6):
+        choices.append(chooser.choose("key"))
+        chooser.record("key", speculated=choices[-1], ms=1.0)
+    assert choices == [False, True] * 3
+
+
+def test_auto_settles_for_the_faster_way_and_keeps_looking(
+    chooser: SpeculationChooser, clock: Clock
+) -> None:
+    _drive(chooser, clock, on_ms=5, off_ms=10, n=20)
+    assert 0.95 < _drive(chooser, clock, on_ms=5, off_ms=10, n=500) < 1.0
+
+
+def test_auto_adapts_in_both_directions(chooser: SpeculationChooser, clock: Clock) -> None:
+    _drive(chooser, clock, on_ms=5, off_ms=10, n=200)
+    _drive(chooser, clock, on_ms=30, off_ms=10, n=60)
+    assert _drive(chooser, clock, on_ms=30, off_ms=10, n=200) < 0.1
+    # The other way back is found by exploring alone.
+    _drive(chooser, clock, on_ms=3, off_ms=10, n=1500)
+    assert _drive(chooser, clock, on_ms=3, off_ms=10, n=200) > 0.9
+
+
+def test_auto_keeps_kinds_apart(chooser: SpeculationChooser) -> None:
+    for _ in range(5):
+        chooser.record("a", speculated=True, ms=1)
+        chooser.record("a", speculated=False, ms=9)
+        chooser.record("b", speculated=True, ms=9)
+        chooser.record("b", speculated=False, ms=1)
+    assert sum(chooser.choose("a") for _ in range(100)) > 90
+    assert sum(chooser.choose("b") for _ in range(100)) < 10
+    assert [prompt_bucket(n) for n in (1, 48, 49, 128, 129, 400)] == [0, 0, 1, 1, 2, 3]
+
+
+def test_breaker_opens_probes_and_closes(clock: Clock) -> None:
+    breaker = Breaker(failures=2, open_s=1.0, clock=clock)
+    for _ in range(2):
+        assert breaker.allow()
+        breaker.failed()
+    assert not breaker.allow()
+    clock.now = 1.1
+    assert breaker.allow()
+    assert not breaker.allow()  # one probe at a time
+    breaker.failed()
+    clock.now = 2.0
+    assert not breaker.allow()
+    clock.now = 2.2
+    assert breaker.allow()
+    breaker.abandoned()
+    assert breaker.allow()
+    breaker.succeeded()
+    assert breaker.allow() and breaker.allow()
+
+
+@pytest.mark.parametrize(
+    ("fan_outs", "base", "expected"),
+    [
+        # Level 2 is fat, level 3 has 1.7 children: a node costs 1 + 1.5 * 1.7 rows.
+        ((64.0, 30.0, 1.7, 1.1), 1, DraftShape(1, int(118 / 3.55))),
+        ((64.0, 30.0, 1.7, 1.1), 2, DraftShape(0, 33)),
+        # Everything above the last level is fat.
+        ((64.0, 30.0, 9.0, 1.1), 1, DraftShape(2, 59)),
+        ((256.0, 256.0, 15.0), 1, DraftShape(1, 118)),
+        ((64.0,), 1, DraftShape(0, 118)),
+    ],
+)
+def test_draft_shape(fan_outs: tuple[float, ...], base: int, expected: DraftShape) -> None:
+    assert draft_shape(fan_outs, base, 10, 128) == expected
+
+
+def test_draft_is_never_narrower_than_the_beam() -> None:
+    assert draft_shape((64.0, 30.0, 1.7, 1.1), 1, 100, 128).max_nodes == 100
+
+
+def test_draft_timeout_is_a_share_of_the_deadline() -> None:
+    budget = CallBudget(time.monotonic() + 1.0)
+    assert draft_timeout_s(budget, 50) == pytest.approx(0.05)
+    assert 0.2 < draft_timeout_s(budget, 5000) <= 0.25
+
+
+def _proposal(levels: int = 2, width: int = 3) -> Proposal:
+    return Proposal(beams(1, width), DraftShape(levels, 4), width, vocab_size=100)
+
+
+def test_levels_become_one_tree() -> None:
+    proposal = _proposal()
+    proposal.add(drafted(1, 2, [0, 2, 2], last=False))
+    proposal.add(drafted(1, 3, [3, 5], token=7))
+    tree = proposal.tree()
+    assert tree.base_level == 1
+    assert tree.parents.tolist() == [0, 2, 2, 3, 5]
+    assert tree.tokens.tolist() == [5, 5, 5, 7, 7]
+
+
+def test_empty_last_level_ends_a_proposal() -> None:
+    proposal = _proposal()
+    proposal.add(drafted(1, 2, [0], last=False))
+    proposal.add(drafted(1, 2, []))
+    assert len(proposal.tree()) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        drafted(2, 3, [0]),
+        drafted(1, 3, [0]),
+        drafted(1, 2, [3]),
+        drafted(1, 2, [-1]),
+        drafted(1, 2, [0] * 5),
+        drafted(1, 2, [0], token=100),
+        DraftedLevel(1, 2, np.array([0, 1]), np.array([5]), True),
+        DraftedLevel(1, 2, np.array([0]), np.array([5]), True, forward_ms=float("inf")),
+    ],
+)
+def test_broken_levels_are_refused(wrong: DraftedLevel) -> None:
+    with pytest.raises(DraftInvalid):
+        _proposal().add(wrong)
+
+
+def test_second_level_must_hang_from_the_first() -> None:
+    proposal = _proposal()
+    proposal.add(drafted(1, 2, [0, 1], last=False))
+    with pytest.raises(DraftInvalid):
+        proposal.add(drafted(1, 3, [2]))
