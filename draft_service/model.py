@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from specbeam.bundle import Bundle, BundleError, load_bundle
-from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.decoding.expansion import AnyExpansion, open_expansion
 from specbeam.engine import ModelRunner, RunnerConfig
 
 KIND = "model"
@@ -48,7 +48,7 @@ class DraftModel:
     drafter: str
     fingerprint: str
     runner: ModelRunner
-    trie: TrieTensors
+    trie: AnyExpansion
     limits: Limits
 
 
@@ -92,7 +92,7 @@ def load_drafter(
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError([f"drafters/{drafter}/ cannot be loaded: {line}"]) from error
     limits = Limits(bundle.max_prompt_tokens, max_nodes, max_beam_width)
-    tensors = TrieTensors(bundle.trie, runner.device)
+    tensors = open_expansion(bundle.trie, runner.device)
     return DraftModel(bundle, drafter, _fingerprint(bundle, drafter), runner, tensors, limits)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from specbeam.bundle import Bundle, BundleError, load_bundle
-from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.decoding.expansion import AnyExpansion, open_expansion
 from specbeam.engine import ModelRunner, RunnerConfig
 
 # The one score convention the engine computes.
@@ -43,7 +43,7 @@ class TargetModel:
 
     bundle: Bundle
     runner: ModelRunner
-    trie: TrieTensors
+    trie: AnyExpansion
     limits: Limits
 
 
@@ -84,7 +84,7 @@ def load_target(
     except (OSError, ValueError, SafetensorError) as error:
         raise BundleError([f"target/ cannot be loaded: {_first_line(error)}"]) from error
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
-    return TargetModel(bundle, runner, TrieTensors(bundle.trie, runner.device), limits)
+    return TargetModel(bundle, runner, open_expansion(bundle.trie, runner.device), limits)
 
 
 def _first_line(error: BaseException) -> str:

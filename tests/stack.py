@@ -17,7 +17,7 @@ from orchestrator.settings import OrchestratorSettings
 from specbeam.bundle import Bundle
 from specbeam.catalog import RankedItems, compile_exclusions, rank_items
 from specbeam.client import Recommendation, RecommendClient
-from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.decoding.expansion import open_expansion
 from specbeam.engine import ModelRunner, RunnerConfig
 from specbeam.engine.search import SearchSpec, plain_search
 from specbeam.runtime.channel import create_channel
@@ -114,7 +114,7 @@ class Oracle:
             max_rows=1024,
         )
         self._runner = ModelRunner.load(bundle.target_dir, config)
-        self._trie = TrieTensors(bundle.trie, self._runner.device)
+        self._trie = open_expansion(bundle.trie, self._runner.device)
 
     def rank(
         self,

@@ -16,7 +16,7 @@ from specbeam.benchmark.conditions import conditions, median
 from specbeam.benchmark.workload import histories, items_for_tokens, prompt_of
 from specbeam.bundle import Bundle
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.decoding.expansion import open_expansion
 from specbeam.engine import (
     ModelRunner,
     RunnerConfig,
@@ -111,7 +111,7 @@ class SearchBench:
         )
         self.target = ModelRunner.load(bundle.target_dir, config)
         self.draft = ModelRunner.load(bundle.drafter_dir(bundle.manifest.drafters[0]), config)
-        self.trie = TrieTensors(bundle.trie, torch.device("cpu"))
+        self.expansion = open_expansion(bundle.trie, torch.device("cpu"))
         self.baseline = _load_baseline(bundle, spec.dtype) if spec.with_a0 else None
         self.allowed = allowed_children(bundle.trie) if spec.with_a0 else {}
         self.meters = {"a1": self.target.meter, "speculative": self.target.meter}
@@ -166,11 +166,11 @@ class SearchBench:
         speculation = SpeculationSpec(self.spec.max_rows)
 
         def a1() -> tuple[np.ndarray, int]:
-            turn = plain_search(self.target, self.trie, spec)
+            turn = plain_search(self.target, self.expansion, spec)
             return _ordered(turn.beams), turn.rows
 
         def speculative() -> tuple[np.ndarray, int]:
-            turn = speculative_search(self.target, self.draft, self.trie, spec, speculation)
+            turn = speculative_search(self.target, self.draft, self.expansion, spec, speculation)
             return _ordered(turn.beams), turn.rows
 
         def a0() -> tuple[np.ndarray, int]:

@@ -10,7 +10,7 @@ import numpy as np
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.draft import Frontier, propose_level
-from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.decoding.expansion import AnyExpansion
 from specbeam.engine.runner import ModelRunner
 from specbeam.engine.session import RowScorer
 
@@ -39,7 +39,7 @@ class DraftSession:
     def __init__(
         self,
         runner: ModelRunner,
-        trie: TrieTensors,
+        expansion: AnyExpansion,
         beam_width: int,
         leaf_filter: LeafFilter | None = None,
     ) -> None:
@@ -48,9 +48,10 @@ class DraftSession:
         Raises:
             NoFreeSlotError: none is free.
         """
-        self._trie = trie
+        self._expansion = expansion
+        self._trie = expansion.trie
         self._width = beam_width
-        self._scorer = RowScorer(runner, trie, leaf_filter)
+        self._scorer = RowScorer(runner, expansion, leaf_filter)
 
     def close(self) -> None:
         """Give the slot back; may be called twice."""
@@ -76,16 +77,14 @@ class DraftSession:
                 return
             rows = self._scorer.add_rows({level: frontier.nodes}) if level else 0
             child_nodes, logprobs = self._children(level, frontier.nodes)
-            width = self._trie.beam_width(level + 1, self._width)
+            width = self._expansion.beam_width(level + 1, self._width)
             frontier, parents = propose_level(
                 frontier, child_nodes, logprobs, width, max(max_nodes, width)
             )
-            tokens = np.asarray(self._trie.trie.levels[level + 1].token)[frontier.nodes]
+            tokens = np.asarray(self._trie.levels[level + 1].token)[frontier.nodes]
             yield DraftedLevel(level + 1, parents, tokens, rows)
 
     def _children(self, level: int, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        scored = self._scorer.scored[level]
-        rows = np.searchsorted(scored.nodes.cpu().numpy(), nodes)
-        logprobs = scored.child_logprobs.cpu().numpy()[rows].astype(np.float64)
-        first = np.asarray(self._trie.trie.levels[level].first_child)[nodes].astype(np.int64)
+        logprobs = self._scorer.logprobs_of(level, nodes)
+        first = np.asarray(self._trie.levels[level].first_child)[nodes].astype(np.int64)
         return first[:, None] + np.arange(logprobs.shape[1]), logprobs

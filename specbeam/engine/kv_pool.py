@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -77,7 +78,7 @@ class KvPool:
         """Return the slot's tensor.  Shape (layers, 2, G, S, D)."""
         return self._data[slot]
 
-    def compact(self, slot: int, prompt_tokens: int, rows: torch.Tensor) -> None:
+    def compact(self, slot: int, prompt_tokens: int, rows: np.ndarray) -> None:
         """Move scratch rows to the front of the scratch region.
 
         Keys carry their rotary phase already, so moving a row is safe; its position id follows its
@@ -89,5 +90,5 @@ class KvPool:
             rows: scratch rows to keep, in their new order.  Shape (k,), int64.
         """
         data = self._data[slot]
-        kept = data.index_select(3, rows + prompt_tokens)
+        kept = data.index_select(3, torch.as_tensor(rows + prompt_tokens, device=data.device))
         data[:, :, :, prompt_tokens : prompt_tokens + len(rows)] = kept

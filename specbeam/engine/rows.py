@@ -10,22 +10,28 @@ from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.tree import ancestors, related
 
+_NONE = np.zeros(0, np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class NewRows:
-    """Rows of the next forward, level by level.
+    """Rows of the next forward: levels ascending, nodes ascending within a level.
 
     Attributes:
+        by_level: new nodes by level.
         levels: level of each row.  Shape (R,).
-        nodes: trie node of each row.  Shape (R,).
         tokens: vocabulary id of each row.  Shape (R,).
         sees: which of the T + R tree rows each row sees, itself included.  Shape (R, T + R), bool.
     """
 
+    by_level: dict[int, np.ndarray]
     levels: np.ndarray
-    nodes: np.ndarray
     tokens: np.ndarray
     sees: np.ndarray
+
+    def __len__(self) -> int:
+        """Rows, R."""
+        return len(self.tokens)
 
 
 class TreeRows:
@@ -39,77 +45,75 @@ class TreeRows:
         """Start empty with room for `capacity` rows."""
         self._trie = trie
         self.capacity = capacity
-        self._nodes = np.zeros(0, np.int64)
-        self._levels = np.zeros(0, np.int64)
+        self._count = 0
         self._visible = np.zeros((0, 0), bool)
         self._ascending: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         """Rows held, T."""
-        return len(self._nodes)
-
-    def missing(self, level: int, nodes: np.ndarray) -> np.ndarray:
-        """Return those of `nodes` without a row, in their order."""
-        return nodes[self._find(level, nodes) < 0]
+        return self._count
 
     def _find(self, level: int, nodes: np.ndarray) -> np.ndarray:
         """Return the row of each node, -1 where it has none."""
-        if level not in self._ascending:
-            return np.full(len(nodes), -1, np.int64)
-        known, rows = self._ascending[level]
-        place = np.minimum(np.searchsorted(known, nodes), len(known) - 1)
-        return np.where(known[place] == nodes, rows[place], -1)
+        known = self._ascending.get(level)
+        if known is None:
+            return np.full(len(nodes), -1)
+        place = np.minimum(known[0].searchsorted(nodes), len(known[0]) - 1)
+        return np.where(known[0][place] == nodes, known[1][place], -1)
 
     def append(self, wanted: dict[int, np.ndarray]) -> NewRows:
         """Add rows for nodes without one; missing ancestors are added too.
 
         Args:
-            wanted: nodes by level 1 .. L - 1.
+            wanted: distinct nodes by level 1 .. L - 1, in any order.
 
         Returns:
-            The new rows, levels ascending, nodes ascending within a level; possibly none.
+            The new rows; possibly none.
         """
         by_level = self._with_ancestors(wanted)
-        start = len(self)
-        levels = np.repeat(list(by_level), [len(n) for n in by_level.values()]).astype(np.int64)
-        empty = [np.zeros(0, np.int64)]
-        nodes = np.concatenate(list(by_level.values()) or empty)
-        total = start + len(nodes)
-        visible = np.zeros((total, total), bool)
+        start = self._count
+        self._count += sum(map(len, by_level.values()))
+        visible = np.zeros((self._count, self._count), bool)
         visible[:start, :start] = self._visible
-        self._nodes = np.concatenate([self._nodes, nodes])
-        self._levels = np.concatenate([self._levels, levels])
+        row = start
         for level, added in by_level.items():
-            rows = np.arange(start, start + len(added))
-            self._remember(level, added, rows)
+            rows = np.arange(row, row + len(added))
             if level > 1:
                 parents = self._find(level - 1, ancestors(self._trie, level, added, level - 1))
                 visible[rows] = visible[parents]
             visible[rows, rows] = True
-            start += len(added)
+            self._remember(level, added, rows)
+            row += len(added)
         self._visible = visible
-        tokens = self._tokens(by_level)
-        return NewRows(levels, nodes, tokens, visible[total - len(nodes) :])
+        return self._describe(by_level, visible[start:])
+
+    def _describe(self, by_level: dict[int, np.ndarray], sees: np.ndarray) -> NewRows:
+        if not by_level:
+            return NewRows({}, _NONE, _NONE, sees)
+        levels = np.repeat(list(by_level), [len(nodes) for nodes in by_level.values()])
+        tokens = [self._trie.levels[level].token[nodes] for level, nodes in by_level.items()]
+        return NewRows(by_level, levels, np.concatenate(tokens), sees)
 
     def _with_ancestors(self, wanted: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Nodes without a row, ascending, with those of their ancestors that have none."""
         by_level: dict[int, np.ndarray] = {}
-        needed = np.zeros(0, np.int64)
+        parents = _NONE
         for level in range(max(wanted, default=0), 0, -1):
-            nodes = np.union1d(needed, wanted.get(level, needed[:0]))
-            by_level[level] = self.missing(level, nodes)
-            needed = np.unique(ancestors(self._trie, level, by_level[level], level - 1))
-        return {level: by_level[level] for level in sorted(by_level) if len(by_level[level])}
-
-    def _tokens(self, by_level: dict[int, np.ndarray]) -> np.ndarray:
-        parts = [self._trie.levels[level].token[nodes] for level, nodes in by_level.items()]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+            nodes = wanted.get(level, _NONE)
+            nodes = np.unique(np.concatenate([nodes, parents])) if len(parents) else np.sort(nodes)
+            new = nodes[self._find(level, nodes) < 0]
+            if len(new):
+                by_level[level] = new
+            parents = ancestors(self._trie, level, new, level - 1) if level > 1 else _NONE
+        return {level: by_level[level] for level in sorted(by_level)}
 
     def _remember(self, level: int, nodes: np.ndarray, rows: np.ndarray) -> None:
         known = self._ascending.get(level)
         if known is not None:
             nodes, rows = np.concatenate([known[0], nodes]), np.concatenate([known[1], rows])
-        order = np.argsort(nodes, kind="stable")
-        self._ascending[level] = (nodes[order], rows[order])
+            order = np.argsort(nodes, kind="stable")
+            nodes, rows = nodes[order], rows[order]
+        self._ascending[level] = (nodes, rows)
 
     def keep_related(self, beams: Beams) -> np.ndarray:
         """Forget rows that are neither ancestor, member nor descendant of a beam.
@@ -117,14 +121,19 @@ class TreeRows:
         Returns:
             The old numbers of the rows kept, in their new order.  Shape (k,), int64.
         """
-        kept = np.zeros(len(self), bool)
+        kept = np.zeros(self._count, bool)
         for level, (nodes, rows) in self._ascending.items():
             kept[rows] = related(self._trie, level, nodes, beams)
         rows = np.flatnonzero(kept)
-        self._nodes, self._levels = self._nodes[rows], self._levels[rows]
+        if len(rows) == self._count:
+            return rows
+        new_number = np.cumsum(kept) - 1
+        for level, (nodes, old) in list(self._ascending.items()):
+            stays = kept[old]
+            if stays.any():
+                self._ascending[level] = (nodes[stays], new_number[old[stays]])
+            else:
+                del self._ascending[level]
+        self._count = len(rows)
         self._visible = self._visible[np.ix_(rows, rows)]
-        self._ascending.clear()
-        for level in np.unique(self._levels).tolist():
-            of_level = np.flatnonzero(self._levels == level)
-            self._remember(level, self._nodes[of_level], of_level)
         return rows

@@ -120,9 +120,7 @@ class ModelRunner:
             Logits of every row.  Shape (R, V), at least fp32.
         """
         cache = SlotCache(self.pool.view(slot), start, start + len(tokens))
-        mask = fold_mask(
-            torch.as_tensor(visible, device=self.device), self._heads_per_group, self.dtype
-        )
+        mask = fold_mask(visible, self._heads_per_group, self.dtype, self.device)
         hidden = run_body(
             self._body,
             torch.as_tensor(tokens, dtype=torch.int64, device=self.device),

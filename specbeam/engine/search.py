@@ -8,9 +8,9 @@ import numpy as np
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.expansion import AnyExpansion
 from specbeam.decoding.shape import DraftShape, draft_shape, mean_fan_outs
 from specbeam.decoding.tree import CandidateTree
-from specbeam.decoding.trie_tensors import TrieTensors
 from specbeam.engine.drafter import DraftedLevel, DraftSession
 from specbeam.engine.runner import ModelRunner
 from specbeam.engine.session import BeamSession, Turn
@@ -44,9 +44,9 @@ class SpeculationSpec:
     shape: DraftShape | None = None
 
 
-def plain_search(runner: ModelRunner, trie: TrieTensors, spec: SearchSpec) -> Turn:
+def plain_search(runner: ModelRunner, expansion: AnyExpansion, spec: SearchSpec) -> Turn:
     """Beam search without speculation (A1): one pass per level, beams sharing the prompt's KV."""
-    session = BeamSession(runner, trie, spec.beam_width, spec.leaf_filter)
+    session = BeamSession(runner, expansion, spec.beam_width, spec.leaf_filter)
     try:
         turn = session.open(spec.prompt)
         while not session.finished:
@@ -59,7 +59,7 @@ def plain_search(runner: ModelRunner, trie: TrieTensors, spec: SearchSpec) -> Tu
 def speculative_search(
     target: ModelRunner,
     draft: ModelRunner,
-    trie: TrieTensors,
+    expansion: AnyExpansion,
     spec: SearchSpec,
     speculation: SpeculationSpec,
 ) -> Turn:
@@ -68,13 +68,13 @@ def speculative_search(
     Level 1 comes exactly from the target's root, the draft proposes below it, one pass verifies the
     tree; after a miss the next round starts at the deepest exact level.
     """
-    session = BeamSession(target, trie, spec.beam_width, spec.leaf_filter)
-    drafting = DraftSession(draft, trie, spec.beam_width, spec.leaf_filter)
+    session = BeamSession(target, expansion, spec.beam_width, spec.leaf_filter)
+    drafting = DraftSession(draft, expansion, spec.beam_width, spec.leaf_filter)
     try:
         turn = session.open(spec.prompt)
         drafting.open(spec.prompt)
         while not session.finished:
-            tree = draft_tree(drafting, session.beams, speculation, trie.trie, spec.beam_width)
+            tree = draft_tree(drafting, session.beams, speculation, expansion.trie, spec.beam_width)
             turn = turn.then(session.advance(tree, speculation.max_rows))
         return turn
     finally:

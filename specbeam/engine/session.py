@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.scores import child_logprobs
+from specbeam.decoding.expansion import AnyExpansion, ScoredLevel
 from specbeam.decoding.tree import CandidateTree, related, resolve_tree, widen_exhaustively
-from specbeam.decoding.trie_tensors import FilterTensors, TrieTensors
-from specbeam.decoding.verify import ScoredLevel, verify_strict
 from specbeam.engine.rows import TreeRows
 from specbeam.engine.runner import ModelRunner
 
@@ -57,7 +56,7 @@ class RowScorer:
     """
 
     def __init__(
-        self, runner: ModelRunner, trie: TrieTensors, leaf_filter: LeafFilter | None
+        self, runner: ModelRunner, expansion: AnyExpansion, leaf_filter: LeafFilter | None
     ) -> None:
         """Lease a slot.
 
@@ -65,12 +64,12 @@ class RowScorer:
             NoFreeSlotError: none is free.
         """
         self._runner = runner
-        self._trie = trie
-        self._filter = FilterTensors(leaf_filter, trie.depth, trie.device)
-        self._rows = TreeRows(trie.trie, runner.config.max_rows)
+        self._expansion = expansion
+        self._dead = expansion.dead_nodes(leaf_filter)
+        self._rows = TreeRows(expansion.trie, runner.config.max_rows)
         self._slot: int | None = runner.pool.acquire()
         self._prompt_tokens = 0
-        self.scored: dict[int, ScoredLevel] = {}
+        self.scored: dict[int, ScoredLevel[Any]] = {}
 
     @property
     def room(self) -> int:
@@ -94,47 +93,36 @@ class RowScorer:
         self._prompt_tokens = len(prompt)
         self._score(0, np.zeros(1, np.int64), logits)
 
-    def missing(self, level: int, nodes: np.ndarray) -> np.ndarray:
-        """Return those of `nodes` without a row."""
-        return self._rows.missing(level, nodes)
-
     def add_rows(self, wanted: dict[int, np.ndarray]) -> int:
         """Run one forward over the nodes (and ancestors) that have no row yet.
 
         Returns:
             Rows run; 0 means no forward was needed.
         """
-        start = self._prompt_tokens + len(self._rows)
+        prompt, start = self._prompt_tokens, self._prompt_tokens + len(self._rows)
         new = self._rows.append(wanted)
-        if not len(new.nodes):
+        if not len(new):
             return 0
         if len(self._rows) > self._rows.capacity:
             raise AssertionError(f"{len(self._rows)} rows exceed the slot's {self._rows.capacity}")
-        prompt_part = np.ones((len(new.nodes), self._prompt_tokens), bool)
-        logits = self._runner.forward_rows(
-            self._leased(),
-            start,
-            new.tokens,
-            self._prompt_tokens + new.levels - 1,
-            np.concatenate([prompt_part, new.sees], axis=1),
-        )
-        for level in np.unique(new.levels).tolist():
-            of_level = np.flatnonzero(new.levels == level)
-            first, last = int(of_level[0]), int(of_level[-1]) + 1
-            self._score(level, new.nodes[first:last], logits[first:last])
-        return len(new.nodes)
+        visible = np.ones((len(new), start + len(new)), bool)
+        visible[:, prompt:] = new.sees
+        positions = new.levels + (prompt - 1)
+        logits = self._runner.forward_rows(self._leased(), start, new.tokens, positions, visible)
+        row = 0
+        for level, nodes in new.by_level.items():
+            self._score(level, nodes, logits[row : row + len(nodes)])
+            row += len(nodes)
+        return len(new)
 
-    @torch.inference_mode()
     def _score(self, level: int, nodes: np.ndarray, logits: torch.Tensor) -> None:
-        index = torch.as_tensor(nodes, device=self._trie.device)
-        children = self._trie.children(level, index, self._filter.dead[level + 1])
-        logprobs = child_logprobs(logits, children)
-        known = self.scored.get(level)
-        if known is not None:
-            index = torch.cat([known.nodes, index])
-            index, order = torch.sort(index)
-            logprobs = torch.cat([known.child_logprobs, logprobs])[order]
-        self.scored[level] = ScoredLevel(index, logprobs)
+        added = self._expansion.score(level, nodes, logits, self._dead[level + 1])
+        self.scored[level] = self._expansion.merge(self.scored.get(level), added)
+
+    def logprobs_of(self, level: int, nodes: np.ndarray) -> np.ndarray:
+        """Return the child log-probabilities of scored nodes.  Shape (n, C_d), float64."""
+        found: np.ndarray = self._expansion.logprobs_of(self.scored[level], nodes)
+        return found
 
     def forget_unrelated(self, beams: Beams) -> None:
         """Drop rows that cannot matter below `beams` and close the gaps in the slot."""
@@ -142,18 +130,13 @@ class RowScorer:
         rows = self._rows.keep_related(beams)
         if len(rows) == before:
             return
-        device = self._trie.device
-        self._runner.pool.compact(
-            self._leased(), self._prompt_tokens, torch.as_tensor(rows, device=device)
-        )
+        self._runner.pool.compact(self._leased(), self._prompt_tokens, rows)
         for level, known in list(self.scored.items()):
-            nodes = known.nodes.cpu().numpy()
-            kept = np.flatnonzero(related(self._trie.trie, level, nodes, beams))
+            kept = np.flatnonzero(related(self._expansion.trie, level, known.nodes, beams))
             if level and not len(kept):
                 del self.scored[level]
             elif level:
-                index = torch.as_tensor(kept, device=device)
-                self.scored[level] = ScoredLevel(known.nodes[index], known.child_logprobs[index])
+                self.scored[level] = self._expansion.select(known, None, kept)
 
 
 class BeamSession:
@@ -166,7 +149,7 @@ class BeamSession:
     def __init__(
         self,
         runner: ModelRunner,
-        trie: TrieTensors,
+        expansion: AnyExpansion,
         beam_width: int,
         leaf_filter: LeafFilter | None = None,
     ) -> None:
@@ -175,9 +158,10 @@ class BeamSession:
         Raises:
             NoFreeSlotError: none is free.
         """
-        self._trie = trie
+        self._expansion = expansion
+        self._trie = expansion.trie
         self._width = beam_width
-        self._scorer = RowScorer(runner, trie, leaf_filter)
+        self._scorer = RowScorer(runner, expansion, leaf_filter)
         self.beams = Beams.root()
 
     @property
@@ -217,10 +201,10 @@ class BeamSession:
         if self.finished:
             return Turn(self.beams, dropped_nodes=len(tree))
         self._scorer.forget_unrelated(self.beams)
-        resolved = resolve_tree(self._trie.trie, self.beams, tree)
+        resolved = resolve_tree(self._trie, self.beams, tree)
         own = len(self.beams) * self.beams.level  # rows of the beams and, at worst, their ancestors
         budget = min(max_rows - len(self.beams), self._scorer.room - own)
-        levels = widen_exhaustively(self._trie.trie, self.beams, resolved.levels, budget)
+        levels = widen_exhaustively(self._trie, self.beams, resolved.levels, budget)
         return self._advance(levels, resolved.dropped)
 
     def _advance(self, levels: dict[int, np.ndarray], dropped: int) -> Turn:
@@ -239,8 +223,7 @@ class BeamSession:
             dropped_nodes=dropped,
         )
 
-    @torch.inference_mode()
     def _verify(self) -> Beams:
-        verified = verify_strict(self._trie, self.beams, self._scorer.scored, self._width)
+        verified = self._expansion.verify(self.beams, self._scorer.scored, self._width)
         self.beams = verified.beams
         return self.beams

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -97,11 +98,13 @@ def tree_attention(
     return out.view(1, heads, rows, dim).transpose(1, 2), None
 
 
-def fold_mask(mask: torch.Tensor, heads_per_group: int, dtype: torch.dtype) -> torch.Tensor:
-    """Turn a boolean (R, S) "may see" mask into the additive mask `tree_attention` takes."""
-    additive = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    additive.masked_fill_(~mask, -torch.inf)
-    return additive.repeat(heads_per_group, 1)[None, None]
+def fold_mask(
+    visible: np.ndarray, heads_per_group: int, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """Turn a boolean (R, S) "may see" array into the additive mask `tree_attention` takes."""
+    additive = np.where(visible, np.float32(0), np.float32(-np.inf))
+    folded = np.tile(additive, (heads_per_group, 1))
+    return torch.from_numpy(folded).to(device=device, dtype=dtype)[None, None]
 
 
 def load_causal_lm(directory: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:

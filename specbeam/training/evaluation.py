@@ -14,7 +14,7 @@ import torch
 
 from specbeam.bundle import Bundle
 from specbeam.catalog import compile_exclusions, rank_items
-from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.decoding.expansion import open_expansion
 from specbeam.engine import ModelRunner, RunnerConfig, SearchSpec, plain_search
 from specbeam.training.baselines import CooccurrenceRanker, PopularityRanker, Ranker
 from specbeam.training.dataset import Dataset
@@ -69,7 +69,7 @@ class BundleRanker:
             max_rows=max(beam_width * bundle.trie.depth, widest),
         )
         self._runner = ModelRunner.load(bundle.target_dir, config)
-        self._trie = TrieTensors(bundle.trie, torch.device("cpu"))
+        self._trie = open_expansion(bundle.trie, torch.device("cpu"))
 
     def rank(self, history: Int32Array, limit: int) -> list[int]:
         """Return the target's best items: at most `limit`, on at most `beam_width` leaves."""

@@ -12,10 +12,12 @@ from transformers import LlamaForCausalLM
 
 from specbeam.catalog import ItemTrie, RankedItems, compile_exclusions, rank_items
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.device_expansion import DeviceExpansion
+from specbeam.decoding.expansion import Expansion
+from specbeam.decoding.host_expansion import HostExpansion
 from specbeam.decoding.reference import ReferenceItem, reference_beam_search
 from specbeam.decoding.shape import DraftShape
 from specbeam.decoding.tree import CandidateTree
-from specbeam.decoding.trie_tensors import TrieTensors
 from specbeam.engine import BeamSession, DraftSession, ModelRunner, SpeculationSpec, Turn
 from specbeam.engine.search import draft_tree
 from tests.exactness.models import (
@@ -38,7 +40,7 @@ class World:
     runner: ModelRunner
     drafts: dict[str, ModelRunner]
     trie: ItemTrie
-    tensors: TrieTensors
+    tensors: Expansion
     items: dict[str, tuple[int, ...]]
     popularity: dict[str, int]
 
@@ -93,7 +95,8 @@ def make_world(seed: int, grid: float = 0.0, dtype: torch.dtype = torch.float64)
         runner_of(model),
         drafts,
         trie,
-        TrieTensors(trie, torch.device("cpu")),
+        # Both implementations, turn by turn.
+        HostExpansion(trie) if seed % 4 else DeviceExpansion(trie, torch.device("cpu")),
         {i: tuple(p) for i, p in zip(ids, paths.tolist(), strict=True)},
         dict(zip(ids, counts.tolist(), strict=True)),
     )

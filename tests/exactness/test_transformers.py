@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from specbeam.catalog import ItemTrie
-from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.decoding.expansion import open_expansion
 from specbeam.engine import (
     SearchSpec,
     SpeculationSpec,
@@ -29,7 +29,7 @@ def test_equals_transformers_beam_search(seed: int) -> None:
     depth, codes = 2 + seed % 4, 12 + seed % 5
     paths = np.unique(rng.integers(0, codes, (400, depth)), axis=0) + 3 + np.arange(depth) * codes
     trie = ItemTrie.build(paths, [str(n) for n in range(len(paths))])
-    tensors, allowed = TrieTensors(trie, torch.device("cpu")), allowed_children(trie)
+    tensors, allowed = open_expansion(trie, torch.device("cpu")), allowed_children(trie)
     model = random_llama(seed, 3 + depth * codes + 5, layers=2, kv_heads=1 + seed % 2)
     target, draft = runner_of(model), runner_of(noisy_copy(model, seed, 0.05))
     children_of_root = trie.levels[1].num_nodes

@@ -11,8 +11,8 @@ from draft_service.settings import DraftSettings
 from specbeam.bundle import BundleError
 from specbeam.catalog import filter_from_leaves
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.expansion import open_expansion
 from specbeam.decoding.tree import CandidateTree, resolve_tree
-from specbeam.decoding.trie_tensors import TrieTensors
 from specbeam.draft.v1alpha1 import draft_service_pb2, draft_service_pb2_grpc
 from specbeam.engine import DraftSession, ModelRunner, RunnerConfig
 from specbeam.engine.search import join_levels
@@ -94,7 +94,7 @@ def reference(bundle, fp64_norms):
         dtype="fp64", slots=1, max_prompt_tokens=bundle.max_prompt_tokens, max_rows=2000
     )
     runner = ModelRunner.load(bundle.drafter_dir("default"), config)
-    trie = TrieTensors(bundle.trie, runner.device)
+    trie = open_expansion(bundle.trie, runner.device)
 
     def draft(prompt, beams, levels, max_nodes, beam_width=10, excluded=()):
         leaves = np.asarray(excluded, np.int64)

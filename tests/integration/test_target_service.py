@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from specbeam.bundle import BundleError
 from specbeam.catalog import filter_from_leaves
-from specbeam.decoding.trie_tensors import TrieTensors
+from specbeam.decoding.expansion import open_expansion
 from specbeam.engine import ModelRunner, RunnerConfig, SearchSpec, plain_search
 from specbeam.runtime.channel import create_channel
 from specbeam.runtime.server import PortInUse
@@ -106,7 +106,7 @@ def reference(bundle, fp64_norms):
         dtype="fp64", slots=1, max_prompt_tokens=bundle.max_prompt_tokens, max_rows=256
     )
     runner = ModelRunner.load(bundle.target_dir, config)
-    trie = TrieTensors(bundle.trie, runner.device)
+    trie = open_expansion(bundle.trie, runner.device)
 
     def search(prompt, beam_width=10, excluded=()):
         leaves = np.asarray(excluded, np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_window_moves_once_per_stride() -> None:
     assert starts[:51] == [0] * 51
     assert all(length - start <= 50 for length, start in enumerate(starts))
     assert all(length - start > 40 for length, start in enumerate(starts) if length > 50)
-    assert {b - a for a, b in zip(starts, starts[1:], strict=False)} == {0, 10}
+    assert {b - a for a, b in pairwise(starts)} == {0, 10}
     with pytest.raises(ValueError, match="stride"):
         Window(max_items=5, stride=6)
 

@@ -8,8 +8,9 @@ import torch
 
 from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.device_expansion import select_top
 from specbeam.decoding.draft import Frontier, propose_level
-from specbeam.decoding.select import select_top
+from specbeam.decoding.host_expansion import select_top_host
 from specbeam.decoding.shape import draft_shape
 from specbeam.decoding.tree import CandidateTree, resolve_tree, widen_exhaustively
 from tests.unit.catalog.test_trie import random_catalog
@@ -23,6 +24,8 @@ def test_select_top_is_a_stable_descending_sort(seed: int) -> None:
     width = int(rng.integers(1, len(values) + 1))
     want = sorted(np.argsort(-values, kind="stable")[:width].tolist())
     assert select_top(torch.tensor(values), width).tolist() == want
+    finite = [place for place in want if values[place] > -np.inf]
+    assert select_top_host(values, width).tolist() == finite
 
 
 def obvious_resolve(trie: ItemTrie, beams: Beams, tree: CandidateTree) -> dict[int, list[int]]:
