@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -150,7 +151,13 @@ def _prepare_work_dir(run: TrainingRun) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a question; a second signal acts at once."""
+    """Turn SIGINT and SIGTERM into a question; a second signal acts at once.
+
+    Outside the main thread, which alone may set handlers, the answer is always no.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     received: list[int] = []
     previous: dict[signal.Signals, Any] = {}
 

@@ -49,7 +49,7 @@ class PhaseConfig:
     minutes: float
     max_epochs: int
     max_steps: int | None = None
-    batch_tokens: int = 3072
+    batch_tokens: int = 1024
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     warmup: float = 0.03
@@ -86,18 +86,18 @@ PRESETS: dict[str, Preset] = {
         target=ModelShape(64, 2, 2, 2, 32, 256),
         draft=ModelShape(64, 1, 2, 2, 32, 128),
         target_phase=PhaseConfig(
-            minutes=0.9,
+            minutes=0.8,
             max_epochs=40,
-            learning_rate=4e-3,
+            learning_rate=3e-3,
             dropout=0.1,
             label_smoothing=0.02,
             num_validations=5,
             validation_users=400,
         ),
         draft_phase=PhaseConfig(
-            minutes=0.4,
+            minutes=0.3,
             max_epochs=30,
-            learning_rate=4e-3,
+            learning_rate=3e-3,
             weight_decay=0.01,
             substitute=0.25,
             num_validations=3,
@@ -111,18 +111,20 @@ PRESETS: dict[str, Preset] = {
         target_phase=PhaseConfig(
             minutes=26.0,
             max_epochs=100,
-            learning_rate=1.5e-3,
-            dropout=0.2,
-            label_smoothing=0.05,
+            learning_rate=1e-3,
+            dropout=0.1,
+            label_smoothing=0.02,
+            num_validations=5,
+            validation_users=500,
         ),
         draft_phase=PhaseConfig(
             minutes=11.0,
             max_epochs=100,
-            learning_rate=2e-3,
+            learning_rate=1.5e-3,
             weight_decay=0.01,
             substitute=0.25,
-            num_validations=6,
-            validation_users=400,
+            num_validations=4,
+            validation_users=300,
         ),
     ),
 }
