@@ -38,15 +38,24 @@ class ChildServices:
         Raises:
             ChildFailed: One ended, or was not ready in time.
         """
-        for service in (name for name in ALL if name in plan.services):
-            port = plan.ports.get(service) or _free_port(plan.host)
-            settings = plan.settings_of(service, others | self.addresses)
-            settings |= {"port": str(port), "log_level": log_level, "drain_delay_s": "0"}
-            self._children[service] = _spawn(service, settings)
-            self.addresses[service] = plan.address(port)
-            self._wait_until_ready(service)
-            pid = self._children[service].pid
-            note(f"{service:<13}{self.addresses[service]:<22}ready (process {pid})")
+        chosen = [service for service in ALL if service in plan.services]
+        models = [service for service in chosen if service != "orchestrator"]
+        for service in models:
+            self._launch(plan, service, others, log_level)
+        for service in models:
+            self._wait_until_ready(service, note)
+        if "orchestrator" in chosen:
+            self._launch(plan, "orchestrator", others, log_level)
+            self._wait_until_ready("orchestrator", note)
+
+    def _launch(
+        self, plan: ServePlan, service: str, others: dict[str, str], log_level: str
+    ) -> None:
+        port = plan.ports.get(service) or _free_port(plan.host)
+        settings = plan.settings_of(service, others | self.addresses)
+        settings |= {"port": str(port), "log_level": log_level, "drain_delay_s": "0"}
+        self._children[service] = _spawn(service, settings)
+        self.addresses[service] = plan.address(port)
 
     def wait(self) -> None:
         """Wait until a child ends by itself.
@@ -59,7 +68,9 @@ class ChildServices:
             time.sleep(POLL_S)
 
     def stop(self) -> None:
-        """Stop every child, the orchestrator first; none survives."""
+        """Stop every child, the orchestrator first; none survives, however often Ctrl-C comes."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         for child in reversed(self._children.values()):
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
@@ -75,13 +86,15 @@ class ChildServices:
             if child.poll() is not None:
                 raise ChildFailed(f"the {service} process ended with status {child.returncode}")
 
-    def _wait_until_ready(self, service: str) -> None:
+    def _wait_until_ready(self, service: str, note: Note) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         with grpc.insecure_channel(self.addresses[service]) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             while time.monotonic() < deadline:
                 self._check()
                 if _is_serving(stub):
+                    pid = self._children[service].pid
+                    note(f"{service:<13}{self.addresses[service]:<22}ready (process {pid})")
                     return
                 time.sleep(POLL_S)
         raise ChildFailed(f"the {service} process was not ready in {START_TIMEOUT_S:.0f} s")

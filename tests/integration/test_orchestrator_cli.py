@@ -1,0 +1,94 @@
+"""`specbeam serve` and `specbeam recommend` as a user runs them."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from specbeam.cli import exit_codes
+from specbeam.cli.main import run
+from tests.bundles import tiny_bundle
+from tests.stack import running
+
+pytestmark = pytest.mark.slow
+
+
+async def _recommend(*arguments: str) -> int:
+    return await asyncio.to_thread(run, ["recommend", *arguments])
+
+
+def _printed(text: str) -> str:
+    """Return what the command printed: the servers of this process log to stdout too."""
+    return "\n".join(line for line in text.splitlines() if "[info" not in line)
+
+
+async def test_recommend_prints_titles_and_what_it_took(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    async with running(tiny_bundle()) as stack:
+        address = f"127.0.0.1:{stack.orchestrator.port}"
+        items = "item-0001,item-0002"
+        code = await _recommend(
+            "--address", address, "--items", items, "-k", "3", "--speculation", "on"
+        )
+        text = capsys.readouterr().out
+        assert code == exit_codes.OK
+        assert text.count("Title of item-") == 3
+        assert "passes" in text and "drafted nodes" in text
+
+        assert await _recommend("--address", address, "--user", "new", "--json") == exit_codes.OK
+        answer = json.loads(_printed(capsys.readouterr().out))
+        assert answer["degraded"] == ["empty_history"] and len(answer["items"]) == 10
+
+        batch = tmp_path / "batch.txt"
+        batch.write_text('ann\n{"items": ["item-0001"]}\n{"items": ["nowhere"]}\n')
+        code = await _recommend("--address", address, "--batch", str(batch), "--json")
+        captured = capsys.readouterr()
+        assert code == exit_codes.FAILURE
+        lines = _printed(captured.out).splitlines()
+        assert [len(json.loads(line)["items"]) for line in lines] == [10, 10]
+        assert "nowhere" in captured.err
+
+        assert await _recommend("--address", address, "--items", "no") == exit_codes.BAD_INPUT
+    assert await _recommend("--address", "127.0.0.1:9", "--user", "a") == exit_codes.UNAVAILABLE
+
+
+@pytest.mark.parametrize("how", [(), ("--processes",)], ids=["one process", "processes"])
+async def test_serve_starts_everything_and_stops_cleanly(
+    how: tuple[str, ...], tmp_path: Path
+) -> None:
+    ports = ("--port", "0", "--target-port", "0", "--draft-port", "0")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "from specbeam.cli.main import main; main()"),
+        *("serve", str(tiny_bundle().path), *ports, "--data-dir", str(tmp_path), "--json", *how),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"SPECBEAM_TARGET_WARM_UP_S": "0", "SPECBEAM_DRAFT_WARM_UP_S": "0"},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        lines = []
+        async with asyncio.timeout(90):
+            while not lines or lines[-1] != b"}\n":
+                lines.append(await process.stdout.readline())
+                assert lines[-1], "ended before it was ready"
+        addresses = json.loads(b"".join(lines))["addresses"]
+        assert set(addresses) == {"target", "draft", "orchestrator"}
+        code = await _recommend("--address", addresses["orchestrator"], "--items", "item-0001")
+        assert code == exit_codes.OK
+        os.killpg(process.pid, signal.SIGINT)
+        async with asyncio.timeout(30):
+            _, errors = await process.communicate()
+        assert process.returncode == exit_codes.OK, errors.decode()
+        assert "ready; Ctrl-C stops" in errors.decode()
+        code = await _recommend("--address", addresses["orchestrator"], "--items", "item-0001")
+        assert code == exit_codes.UNAVAILABLE
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
