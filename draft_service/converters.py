@@ -11,7 +11,7 @@ from draft_service.session import (
     known_beams,
 )
 from specbeam import __version__
-from specbeam.bundle import Manifest
+from specbeam.bundle import Fingerprints, Manifest
 from specbeam.catalog import ItemTrie, filter_from_leaves
 from specbeam.draft.v1alpha1 import draft_service_pb2
 from specbeam.engine.cost import CostPoint
@@ -52,13 +52,14 @@ class Served:
 def decode_open(request: draft_service_pb2.DraftRequest, served: Served) -> DraftRequest:
     """Return what a session drafts for.
 
-    Another prompt fingerprint is refused: the tokens would mean something else. Another model
-    or catalogue only costs acceptance; leaf numbers of another catalogue are not used.
+    Another prompt template is refused: the tokens would mean something else. So is another
+    target model: this draft was trained for one. Another catalogue only costs acceptance; leaf
+    numbers of another catalogue are not used.
 
     Raises:
         InvalidRequest: It is not an open, or breaks a rule; all of them are named.
         UnknownBundle: It asks for another bundle.
-        FingerprintMismatch: It was rendered by another prompt template.
+        FingerprintMismatch: It belongs to another prompt template or target model.
     """
     if request.WhichOneof("step") != "open":
         raise out_of_turn("step", "the first message must be open")
@@ -69,9 +70,7 @@ def decode_open(request: draft_service_pb2.DraftRequest, served: Served) -> Draf
         found += search_violations(message.search, max_beam_width=limits.max_beam_width)
         raise_if_any(found)
     check_bundle_name(message.header.bundle, manifest.name)
-    if message.header.fingerprints.prompt != manifest.fingerprints.prompt:
-        text = "the session's prompt comes from another template"
-        raise FingerprintMismatch(text, metadata={"differing": "prompt"})
+    _check_fingerprints(message.header.fingerprints, manifest.fingerprints)
     found += prompt_violations(
         prompt, max_tokens=limits.max_prompt_tokens, vocab_size=manifest.vocab_size
     )
@@ -84,6 +83,14 @@ def decode_open(request: draft_service_pb2.DraftRequest, served: Served) -> Draf
     used = same_catalog and len(leaves) > 0
     leaf_filter = filter_from_leaves(served.trie, leaves) if used else None
     return DraftRequest(prompt, message.search.beam_width, leaf_filter)
+
+
+def _check_fingerprints(sent: session_pb2.Fingerprints, own: Fingerprints) -> None:
+    pairs = {"model": (sent.model, own.model), "prompt": (sent.prompt, own.prompt)}
+    differing = [name for name, (theirs, ours) in pairs.items() if theirs != ours]
+    if differing:
+        text = "this draft belongs to another target model or prompt template"
+        raise FingerprintMismatch(text, metadata={"differing": ",".join(differing)})
 
 
 def decode_propose(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,14 @@ EXAMPLES = """
 Examples:
   specbeam bench search BUNDLE --dataset DATASET --threads 2
   specbeam bench search BUNDLE --target-shape 86m --dtype bf16 --k 20 --prompts 200
+"""
+
+SERVED_EXAMPLES = """
+\b
+Examples:
+  specbeam bench served BUNDLE --dataset DATASET
+  specbeam bench served BUNDLE --k 10 --prompts 30 --requests 100 --store redis://localhost:6379/0
+  specbeam bench served BUNDLE --address 127.0.0.1:50051 --json
 """
 
 
@@ -82,13 +92,87 @@ def search(
         if target_shape:
             loaded = bundle_with_random_target(loaded, target_shape, DTYPES[dtype], Path(scratch))
         result = SearchBench(loaded, spec, users).run(console.print)
+    _report(result, as_json, out, _print_search)
+
+
+@bench.command(epilog=SERVED_EXAMPLES)
+@click.argument("bundle_dir", type=click.Path(path_type=Path))
+@click.option("--dataset", type=click.Path(path_type=Path), help="Take users' histories from it.")
+@click.option("--address", help="A running orchestrator; default: start three processes.")
+@click.option("--k", "widths", default="1,5,10,20", show_default=True, help="Values of K.")
+@click.option("--prompts", default="30,80,200", show_default=True, help="Prompt tokens.")
+@click.option("--requests", default=20, show_default=True, help="Requests per cell and way.")
+@click.option("--threads", default=0, help="CPU threads of all models; 0 = all cores.")
+@click.option("--dtype", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option("--max-rows", default=0, help="Row budget of a pass; 0 = the server's default.")
+@click.option("--store", default="memory:", show_default=True, help="History store to start with.")
+@click.option("--target-shape", type=click.Choice(["86m", "toy"]), help="Random target instead.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the result here.")
+def served(
+    bundle_dir: Path,
+    dataset: Path | None,
+    address: str | None,
+    widths: str,
+    prompts: str,
+    requests: int,
+    threads: int,
+    dtype: str,
+    max_rows: int,
+    store: str,
+    target_shape: str | None,
+    seed: int,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """Whole requests through the services: forced off, forced on, auto; and the overhead.
+
+    Overhead is wall time minus the union of the intervals in which any forward runs.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from specbeam.benchmark.served_bench import ServedBenchSpec, run_served_bench
+    from specbeam.benchmark.shapes import bundle_with_random_target
+    from specbeam.bundle import load_bundle
+    from specbeam.cli.child_services import ChildServices
+    from specbeam.cli.local_services import ServePlan
+    from specbeam.engine.runner import DTYPES
+
+    spec = ServedBenchSpec(_numbers(widths), _numbers(prompts), requests, max_rows, seed)
+    console = progress_console()
+    loaded = load_bundle(bundle_dir)
+    users = load_users(loaded, dataset)
+    with tempfile.TemporaryDirectory() as scratch:
+        if target_shape and address:
+            raise click.UsageError("--target-shape starts its own services: leave --address out")
+        if target_shape:
+            loaded = bundle_with_random_target(loaded, target_shape, DTYPES[dtype], Path(scratch))
+        children = ChildServices()
+        try:
+            if address is None:
+                plan = ServePlan(loaded, store=store, dtype=dtype, threads=threads)
+                children.start(plan, console.print, {}, "error")
+                address = children.addresses["orchestrator"]
+            result = asyncio.run(run_served_bench(address, loaded, spec, users, console.print))
+        finally:
+            children.stop()
+    result["conditions"] |= {"dtype": dtype, "threads": threads, "store": store.split("@")[-1]}
+    _report(result, as_json, out, _print_served)
+
+
+def _report(
+    result: dict[str, Any],
+    as_json: bool,
+    out: Path | None,
+    print_result: Callable[[dict[str, Any]], None],
+) -> None:
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n")
     if as_json:
         print_json(result)
     else:
-        _print_search(result)
+        print_result(result)
 
 
 def load_users(bundle: Any, dataset: Path | None) -> list[np.ndarray]:
@@ -135,3 +219,37 @@ def _print_search(result: dict[str, Any]) -> None:
             ]
         )
     print_table("Searches in one process (medians; ratios above 1 are gains)", columns, rows)
+
+
+def _print_served(result: dict[str, Any]) -> None:
+    columns = [
+        "K x prompt",
+        "off ms",
+        "on ms",
+        "auto ms",
+        "auto/best",
+        "passes",
+        "rows",
+        "over",
+        "same",
+    ]
+    rows = []
+    for cell in result["cells"]:
+        ms, over = cell["median_ms"], cell["overhead_p50_ms"]
+        passes, tree = cell["mean_passes"], cell["mean_rows"]
+        rows.append(
+            [
+                f"{cell['k']} x {cell['prompt_tokens']}",
+                f"{ms['off']:.1f}",
+                f"{ms['on']:.1f}",
+                f"{ms['auto']:.1f}",
+                f"{cell['auto_over_faster']:.2f}",
+                f"{passes['off']:.0f} / {passes['on']:.2f}",
+                f"{tree['off']:.0f} / {tree['on']:.0f}",
+                f"{over['off']:.1f} / {over['on']:.1f}" if over else "-",
+                f"{cell['identical']}/{cell['requests']}",
+            ]
+        )
+    print_table("Requests through the services (medians; pairs are off / on)", columns, rows)
+    within = result["cells_with_auto_within_5_percent"]
+    click.echo(f"auto within 5 % of the faster way in {within} of {len(rows)} cells")

@@ -10,6 +10,7 @@ imports no gRPC.
     │   └── UnknownUser                              no such user is stored
     ├── FingerprintMismatch     FAILED_PRECONDITION  another model, prompt or catalogue
     ├── Overloaded              RESOURCE_EXHAUSTED   too much work at once
+    ├── LeaseExpired            ABORTED              a session sat idle too long
     ├── DeadlineSpent           DEADLINE_EXCEEDED    not enough time left
     ├── Unavailable             UNAVAILABLE
     │   ├── StoreUnavailable                         history store out of reach
@@ -145,6 +146,15 @@ class DeadlineSpent(SpecbeamError):
     status = "DEADLINE_EXCEEDED"
     retryable = True
     default_message = "not enough time left to answer"
+
+
+class LeaseExpired(SpecbeamError):
+    """A session sat idle for too long; its KV states are gone."""
+
+    reason = "LEASE_EXPIRED"
+    status = "ABORTED"
+    retryable = True
+    default_message = "the session sat idle past its lease; open a new one and resume"
 
 
 class Unavailable(SpecbeamError):

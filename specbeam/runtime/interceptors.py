@@ -162,10 +162,13 @@ class _Rpc:
         self._context = context
         self._start = 0.0
         self._request_id = ""
+        self._peer = ""
         self._deadline_s: float | None = None
 
     async def __aenter__(self) -> None:
         self._start = time.monotonic()
+        # Read while the call is alive: asked for after a cancel it can crash the process (1.85.1).
+        self._peer = self._context.peer()
         self._deadline_s = self._context.time_remaining()
         metadata = dict(self._context.invocation_metadata() or ())
         self._request_id = set_request_id(metadata.get(REQUEST_ID_KEY))
@@ -204,7 +207,7 @@ class _Rpc:
             "code": code,
             "ms": round((time.monotonic() - self._start) * 1000, 3),
             "deadline_s": self._deadline_s,
-            "peer": self._context.peer(),
+            "peer": self._peer,
             "request_id": self._request_id,
         }
         if error is not None:

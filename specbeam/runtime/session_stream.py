@@ -5,18 +5,9 @@ from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
 from specbeam.runtime.deadlines import CallBudget
-from specbeam.runtime.errors import DeadlineSpent, SpecbeamError
+from specbeam.runtime.errors import DeadlineSpent, LeaseExpired
 
 M = TypeVar("M")
-
-
-class LeaseExpired(SpecbeamError):
-    """A session sat idle for too long; its KV states are gone."""
-
-    reason = "LEASE_EXPIRED"
-    status = "ABORTED"
-    retryable = True
-    default_message = "the session sat idle past its lease; open a new one and resume"
 
 
 class SessionStream(Generic[M]):

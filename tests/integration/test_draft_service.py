@@ -204,13 +204,11 @@ async def test_excluded_leaves_are_not_proposed(bundle, channel, reference):
     assert joined(drafted) == (wanted.parents.tolist(), wanted.tokens.tolist())
 
 
-async def test_another_catalogue_or_model_only_costs_acceptance(bundle, channel, reference):
+async def test_another_catalogue_only_costs_acceptance(bundle, channel, reference):
     prompt, beams = random_prompt(bundle, 8), some_beams(bundle, 1, 5)
     async with draft_session(channel) as session:
         # Leaf numbers of another catalogue mean nothing here, not even out of range.
-        begin = draft_open(
-            bundle, prompt, excluded_leaves=[1, 10**6], catalog="0" * 32, model="0" * 32
-        )
+        begin = draft_open(bundle, prompt, excluded_leaves=[1, 10**6], catalog="0" * 32)
         await session.say(begin)
         drafted = await session.levels(propose(wire(beams, bundle), 1, 25))
     wanted = reference(prompt, beams, 1, 25)
@@ -255,10 +253,11 @@ async def refused(channel, *messages):
     return await failure_of(call.read())
 
 
-async def test_another_prompt_template_is_refused(bundle, channel):
-    failure = await refused(channel, draft_open(bundle, [1, 5], prompt="0" * 32))
+@pytest.mark.parametrize("differing", ["model", "prompt"])
+async def test_another_prompt_template_or_target_is_refused(bundle, channel, differing):
+    failure = await refused(channel, draft_open(bundle, [1, 5], **{differing: "0" * 32}))
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
-    assert (failure.reason, failure.metadata) == ("FINGERPRINT_MISMATCH", {"differing": "prompt"})
+    assert (failure.reason, failure.metadata) == ("FINGERPRINT_MISMATCH", {"differing": differing})
 
 
 async def test_an_unknown_bundle_is_not_found(bundle, channel):

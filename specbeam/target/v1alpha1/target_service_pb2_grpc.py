@@ -57,8 +57,8 @@ class TargetServiceServicer:
         never steps unasked. Not idempotent as a stream; a new session resumes from the
         last exact beams. Errors: INVALID_ARGUMENT for a bad header, prompt or turn
         order; NOT_FOUND unknown bundle; FAILED_PRECONDITION other fingerprints;
-        RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left, or the
-        session sat idle past its lease. A bad tree node is never an error.
+        RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left;
+        ABORTED the session sat idle past its lease. A bad tree node is never an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,8 +39,8 @@ class TargetServiceStub:
     never steps unasked. Not idempotent as a stream; a new session resumes from the
     last exact beams. Errors: INVALID_ARGUMENT for a bad header, prompt or turn
     order; NOT_FOUND unknown bundle; FAILED_PRECONDITION other fingerprints;
-    RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left, or the
-    session sat idle past its lease. A bad tree node is never an error.
+    RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left;
+    ABORTED the session sat idle past its lease. A bad tree node is never an error.
     """
     GetInfo: _grpc.UnaryUnaryMultiCallable[_target_service_pb2.GetInfoRequest, _target_service_pb2.GetInfoResponse]
     """Says what is served, its limits and what a pass costs. Idempotent, never slow."""
@@ -56,8 +56,8 @@ class TargetServiceAsyncStub(TargetServiceStub):
     never steps unasked. Not idempotent as a stream; a new session resumes from the
     last exact beams. Errors: INVALID_ARGUMENT for a bad header, prompt or turn
     order; NOT_FOUND unknown bundle; FAILED_PRECONDITION other fingerprints;
-    RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left, or the
-    session sat idle past its lease. A bad tree node is never an error.
+    RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left;
+    ABORTED the session sat idle past its lease. A bad tree node is never an error.
     """
     GetInfo: _aio.UnaryUnaryMultiCallable[_target_service_pb2.GetInfoRequest, _target_service_pb2.GetInfoResponse]  # type: ignore[assignment]
     """Says what is served, its limits and what a pass costs. Idempotent, never slow."""
@@ -76,8 +76,8 @@ class TargetServiceServicer(metaclass=_abc_1.ABCMeta):
         never steps unasked. Not idempotent as a stream; a new session resumes from the
         last exact beams. Errors: INVALID_ARGUMENT for a bad header, prompt or turn
         order; NOT_FOUND unknown bundle; FAILED_PRECONDITION other fingerprints;
-        RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left, or the
-        session sat idle past its lease. A bad tree node is never an error.
+        RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left;
+        ABORTED the session sat idle past its lease. A bad tree node is never an error.
         """
 
     @_abc_1.abstractmethod

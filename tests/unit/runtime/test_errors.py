@@ -53,7 +53,12 @@ def test_tree_in_the_docstring_is_the_tree():
 
 def test_only_transient_errors_are_retryable():
     retryable = {cls.status for cls in CLASSES if cls.retryable}
-    assert retryable == {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
+    assert retryable == {
+        "ABORTED",
+        "UNAVAILABLE",
+        "RESOURCE_EXHAUSTED",
+        "DEADLINE_EXCEEDED",
+    }
 
 
 def test_module_imports_no_grpc():
