@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.budget import mean_fan_outs
 from orchestrator.items import ItemTable
 from specbeam.bundle import Bundle, Fingerprints, load_bundle
 from specbeam.catalog import ItemTrie
+from specbeam.decoding.shape import mean_fan_outs
 from specbeam.runtime.errors import UnknownBundle
 
 

@@ -27,7 +27,7 @@ _SPECULATIONS = {
     types.SPECULATION_AUTO: Speculation.AUTO,
 }
 _MODES = (types.MODE_UNSPECIFIED, types.MODE_EXACT_TOPK)
-_DEGRADATIONS = (types.DEGRADATION_NO_HISTORY, types.DEGRADATION_DEGRADE_K)
+_DEGRADATIONS = (types.DEGRADATION_NO_HISTORY,)
 _FLAGS = {flag: types.DegradedFlag.Value(f"DEGRADED_FLAG_{flag.value}") for flag in Flag}
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from orchestrator.breaker import Breaker
-from orchestrator.budget import DraftShape
 from orchestrator.flags import Flag
 from orchestrator.ports import (
     BeamPaths,
@@ -19,6 +18,7 @@ from orchestrator.ports import (
     DraftSession,
     SessionSpec,
 )
+from specbeam.decoding.shape import DraftShape
 from specbeam.decoding.tree import CandidateTree
 
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from orchestrator.breaker import Breaker
-from orchestrator.budget import draft_shape, draft_timeout_s
+from orchestrator.budget import draft_timeout_s
 from orchestrator.drafting import Drafting
 from orchestrator.driving import TargetDriver, TargetWork
 from orchestrator.flags import Flag
@@ -18,6 +18,7 @@ from orchestrator.ports import (
     Step,
     TargetPort,
 )
+from specbeam.decoding.shape import draft_shape
 from specbeam.runtime.deadlines import CallBudget
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from specbeam.recommend.v1 import recommend_service_pb2 as service_pb2
 from specbeam.recommend.v1 import types_pb2
 
 Speculation = Literal["auto", "on", "off"]
-AllowedDegradation = Literal["no_history", "degrade_k"]
+AllowedDegradation = Literal["no_history"]
 
 
 def _new_event_id() -> str:

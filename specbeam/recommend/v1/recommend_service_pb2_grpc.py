@@ -86,8 +86,8 @@ class RecommendServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetHistory(self, request, context):
-        """Returns the most recent part of a user's history. An unknown user has an empty
-        one. Idempotent. Errors: INVALID_ARGUMENT; UNAVAILABLE store out of reach.
+        """Returns the most recent part of a user's history. Idempotent. Errors:
+        INVALID_ARGUMENT; NOT_FOUND unknown user; UNAVAILABLE store out of reach.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

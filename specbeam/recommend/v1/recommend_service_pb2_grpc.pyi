@@ -50,8 +50,8 @@ class RecommendServiceStub:
     stored. Errors: INVALID_ARGUMENT; UNAVAILABLE store out of reach.
     """
     GetHistory: _grpc.UnaryUnaryMultiCallable[_recommend_service_pb2.GetHistoryRequest, _recommend_service_pb2.GetHistoryResponse]
-    """Returns the most recent part of a user's history. An unknown user has an empty
-    one. Idempotent. Errors: INVALID_ARGUMENT; UNAVAILABLE store out of reach.
+    """Returns the most recent part of a user's history. Idempotent. Errors:
+    INVALID_ARGUMENT; NOT_FOUND unknown user; UNAVAILABLE store out of reach.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_recommend_service_pb2.DeleteUserRequest, _recommend_service_pb2.DeleteUserResponse]
     """Removes every trace of a user. Idempotent: an unknown user succeeds with
@@ -79,8 +79,8 @@ class RecommendServiceAsyncStub(RecommendServiceStub):
     stored. Errors: INVALID_ARGUMENT; UNAVAILABLE store out of reach.
     """
     GetHistory: _aio.UnaryUnaryMultiCallable[_recommend_service_pb2.GetHistoryRequest, _recommend_service_pb2.GetHistoryResponse]  # type: ignore[assignment]
-    """Returns the most recent part of a user's history. An unknown user has an empty
-    one. Idempotent. Errors: INVALID_ARGUMENT; UNAVAILABLE store out of reach.
+    """Returns the most recent part of a user's history. Idempotent. Errors:
+    INVALID_ARGUMENT; NOT_FOUND unknown user; UNAVAILABLE store out of reach.
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_recommend_service_pb2.DeleteUserRequest, _recommend_service_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """Removes every trace of a user. Idempotent: an unknown user succeeds with
@@ -123,8 +123,8 @@ class RecommendServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recommend_service_pb2.GetHistoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recommend_service_pb2.GetHistoryResponse, _abc.Awaitable[_recommend_service_pb2.GetHistoryResponse]]:
-        """Returns the most recent part of a user's history. An unknown user has an empty
-        one. Idempotent. Errors: INVALID_ARGUMENT; UNAVAILABLE store out of reach.
+        """Returns the most recent part of a user's history. Idempotent. Errors:
+        INVALID_ARGUMENT; NOT_FOUND unknown user; UNAVAILABLE store out of reach.
         """
 
     @_abc_1.abstractmethod

@@ -105,10 +105,6 @@ class _DegradationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degradati
     """Rejected."""
     DEGRADATION_NO_HISTORY: _Degradation.ValueType  # 1
     """Answer from an empty history when the stored one cannot be read."""
-    DEGRADATION_DEGRADE_K: _Degradation.ValueType  # 2
-    """Answer fewer items than asked for, from a narrower beam, when the deadline
-    cannot pay for all.
-    """
 
 class Degradation(_Degradation, metaclass=_DegradationEnumTypeWrapper):
     """What the caller accepts rather than an error."""
@@ -117,10 +113,6 @@ DEGRADATION_UNSPECIFIED: Degradation.ValueType  # 0
 """Rejected."""
 DEGRADATION_NO_HISTORY: Degradation.ValueType  # 1
 """Answer from an empty history when the stored one cannot be read."""
-DEGRADATION_DEGRADE_K: Degradation.ValueType  # 2
-"""Answer fewer items than asked for, from a narrower beam, when the deadline
-cannot pay for all.
-"""
 Global___Degradation: _TypeAlias = Degradation  # noqa: Y015
 
 class _DegradedFlag:
@@ -143,8 +135,6 @@ class _DegradedFlagEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degraded
     """The stored history could not be read, and the caller allowed that."""
     DEGRADED_FLAG_UNKNOWN_HISTORY_ITEMS_SKIPPED: _DegradedFlag.ValueType  # 6
     """Some items of the history are not in the catalogue and were skipped."""
-    DEGRADED_FLAG_DEGRADE_K: _DegradedFlag.ValueType  # 7
-    """Fewer items than asked for were searched, and the caller allowed that."""
 
 class DegradedFlag(_DegradedFlag, metaclass=_DegradedFlagEnumTypeWrapper):
     """What was not as usual in an answer. In exact modes the items are exact for the
@@ -165,8 +155,6 @@ DEGRADED_FLAG_NO_HISTORY: DegradedFlag.ValueType  # 5
 """The stored history could not be read, and the caller allowed that."""
 DEGRADED_FLAG_UNKNOWN_HISTORY_ITEMS_SKIPPED: DegradedFlag.ValueType  # 6
 """Some items of the history are not in the catalogue and were skipped."""
-DEGRADED_FLAG_DEGRADE_K: DegradedFlag.ValueType  # 7
-"""Fewer items than asked for were searched, and the caller allowed that."""
 Global___DegradedFlag: _TypeAlias = DegradedFlag  # noqa: Y015
 
 class _Flow:
@@ -204,8 +192,9 @@ class Interaction(_message.Message):
     TIME_MS_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The item, an opaque id of the catalogue. Required, 1-256 bytes. Ids that the
-    catalogue does not know are kept in the history and skipped in prompts.
+    """The item, an opaque id of the catalogue. Required, 1-256 bytes. An id that
+    the catalogue does not know is INVALID_ARGUMENT; one that left the catalogue after
+    it was recorded stays in the history and is skipped in prompts.
     """
     event_id: _builtins.str
     """Caller's id of this event, unique per user, 1-64 bytes. Required by

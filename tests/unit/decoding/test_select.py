@@ -11,7 +11,7 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.device_expansion import select_top
 from specbeam.decoding.draft import Frontier, propose_level
 from specbeam.decoding.host_expansion import select_top_host
-from specbeam.decoding.shape import draft_shape
+from specbeam.decoding.shape import DraftShape, draft_shape
 from specbeam.decoding.tree import CandidateTree, resolve_tree, widen_exhaustively
 from tests.unit.catalog.test_trie import random_catalog
 
@@ -108,10 +108,21 @@ def test_drafting_wider_keeps_the_narrow_beam() -> None:
         np.testing.assert_allclose(wide.scores, total.reshape(-1)[wide.nodes])
 
 
-def test_draft_shape_of_a_beauty_like_catalogue() -> None:
-    fan_outs = (91.0, 72.0, 1.7, 1.1)
-    assert draft_shape(fan_outs, 1, 10, 128).levels == 1
-    assert draft_shape(fan_outs, 2, 10, 128).levels == 0
-    assert 10 <= draft_shape(fan_outs, 1, 10, 128).max_nodes <= 40
-    assert draft_shape((256.0, 256.0, 15.0, 1.1), 1, 10, 128).levels == 2
-    assert draft_shape((5.0,), 0, 10, 128).levels == 0
+@pytest.mark.parametrize(
+    ("fan_outs", "base", "max_rows", "expected"),
+    [
+        # Level 2 is fat, level 3 has 1.7 children: a node costs 1 + 1.5 * 1.7 rows.
+        ((64.0, 30.0, 1.7, 1.1), 1, 128, DraftShape(1, int(118 / 3.55))),
+        ((64.0, 30.0, 1.7, 1.1), 2, 128, DraftShape(0, 33)),
+        # Everything above the last level is fat.
+        ((64.0, 30.0, 9.0, 1.1), 1, 64, DraftShape(2, 27)),
+        # Never more than four nodes per beam, never fewer than the beam.
+        ((256.0, 256.0, 15.0), 1, 512, DraftShape(1, 40)),
+        ((64.0, 30.0, 1.7, 1.1), 1, 12, DraftShape(1, 10)),
+        ((5.0,), 0, 128, DraftShape(0, 40)),
+    ],
+)
+def test_draft_shape(
+    fan_outs: tuple[float, ...], base: int, max_rows: int, expected: DraftShape
+) -> None:
+    assert draft_shape(fan_outs, base, 10, max_rows) == expected

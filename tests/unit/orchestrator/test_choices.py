@@ -8,9 +8,10 @@ import pytest
 
 from orchestrator.auto import SpeculationChooser, prompt_bucket
 from orchestrator.breaker import Breaker
-from orchestrator.budget import DraftShape, draft_shape, draft_timeout_s
+from orchestrator.budget import draft_timeout_s
 from orchestrator.drafting import Proposal
 from orchestrator.ports import DraftedLevel, DraftInvalid
+from specbeam.decoding.shape import DraftShape
 from specbeam.runtime.deadlines import CallBudget
 from tests.orchestrator_fakes import beams, drafted
 
@@ -99,26 +100,6 @@ def test_breaker_opens_probes_and_closes(clock: Clock) -> None:
     assert breaker.allow()
     breaker.succeeded()
     assert breaker.allow() and breaker.allow()
-
-
-@pytest.mark.parametrize(
-    ("fan_outs", "base", "expected"),
-    [
-        # Level 2 is fat, level 3 has 1.7 children: a node costs 1 + 1.5 * 1.7 rows.
-        ((64.0, 30.0, 1.7, 1.1), 1, DraftShape(1, int(118 / 3.55))),
-        ((64.0, 30.0, 1.7, 1.1), 2, DraftShape(0, 33)),
-        # Everything above the last level is fat.
-        ((64.0, 30.0, 9.0, 1.1), 1, DraftShape(2, 59)),
-        ((256.0, 256.0, 15.0), 1, DraftShape(1, 118)),
-        ((64.0,), 1, DraftShape(0, 118)),
-    ],
-)
-def test_draft_shape(fan_outs: tuple[float, ...], base: int, expected: DraftShape) -> None:
-    assert draft_shape(fan_outs, base, 10, 128) == expected
-
-
-def test_draft_is_never_narrower_than_the_beam() -> None:
-    assert draft_shape((64.0, 30.0, 1.7, 1.1), 1, 100, 128).max_nodes == 100
 
 
 def test_draft_timeout_is_a_share_of_the_deadline() -> None:
