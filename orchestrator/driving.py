@@ -20,11 +20,11 @@ from orchestrator.ports import (
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import DeadlineSpent, Internal, TargetUnavailable
 
-# A session that answered and then died is replaced this often per request.
+# A session that was under way and then died is replaced this often per request.
 MAX_LOST_SESSIONS = 2
 # A target that restarts, or another replica, has this long to take over a search.
 RESUME_WINDOW_S = 2.0
-# Before the first exact beams nothing is lost by failing soon: callers may go elsewhere.
+# Where nobody was there to begin with, nothing is lost by failing soon: callers go elsewhere.
 START_WINDOW_S = 0.1
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.2
@@ -84,7 +84,7 @@ class TargetDriver:
         """Get the exact level-1 beams.
 
         Args:
-            then: Step to the last level, sent right behind; `finished` holds afterwards.
+            then: Step to the last level, sent along; `finished` holds afterwards.
 
         Raises:
             TargetUnavailable: No target could be reached in time.
@@ -93,8 +93,6 @@ class TargetDriver:
         while not self._is_open:
             try:
                 await self._open(then)
-                if then is not None and not self.finished:
-                    await self._read()
             except SessionLost as error:
                 await self._recover(error)
             except DeadlineSpent as error:
@@ -183,14 +181,15 @@ class TargetDriver:
 
     async def _recover(self, error: SessionLost) -> None:
         """Forget the session and pause, or give up."""
+        worked = self.work.passes > 0 or error.connected
         answered = self._window_end is None and self.work.passes > 0
         if self._session is not None:
             self._session.cancel()
             self._session = None
-        self._lost += answered
+        self._lost += answered or error.connected
         now = time.monotonic()
         if self._window_end is None:
-            self._window_end = now + (RESUME_WINDOW_S if self.work.passes else START_WINDOW_S)
+            self._window_end = now + (RESUME_WINDOW_S if worked else START_WINDOW_S)
             _log.warning("target session lost at level %d: %s", self.beams.level, error)
         left_s = min(self._window_end - now, self._budget.remaining_s() - ANSWER_RESERVE_S)
         if self._lost > MAX_LOST_SESSIONS or left_s <= self._pause_s:

@@ -170,7 +170,15 @@ class PeerInfo:
 
 
 class SessionLost(Exception):
-    """The session ended before its answer; a new one can go on from the last exact beams."""
+    """The session ended before its answer; a new one can go on from the last exact beams.
+
+    Attributes:
+        connected: Whether there was a connection when the session began.
+    """
+
+    def __init__(self, problem: str, *, connected: bool = False) -> None:
+        super().__init__(problem)
+        self.connected = connected
 
 
 class DraftFailed(Exception):
@@ -196,7 +204,7 @@ class TargetSession(Protocol):
         Args:
             spec: What to search for.
             resume: Exact beams of an earlier session to go on from.
-            then: Step to the last level, sent right behind; ends the sending side.
+            then: Step to the last level, taken in the same turn; ends the sending side.
 
         Raises:
             SessionLost: The target went away.

@@ -13,7 +13,7 @@ from orchestrator.history import excludes_history, load_history
 from orchestrator.ports import BeamPaths, SessionSpec
 from orchestrator.query import TENANT, Answer, Limits, Query, Speculation
 from orchestrator.search import Searcher, SearchJob, SearchOutcome
-from specbeam.catalog import RankedItems, compile_exclusions, rank_items
+from specbeam.catalog import RankedItems, excluded_leaves, rank_items
 from specbeam.decoding.beams import Beams
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import Internal, InvalidRequest, Violation
@@ -133,7 +133,7 @@ def _session_spec(
 ) -> SessionSpec:
     leaves = _NOTHING
     if len(excluded):
-        leaves = compile_exclusions(serving.trie, excluded).excluded_leaves
+        leaves = excluded_leaves(serving.trie, excluded)
     manifest = serving.bundle.manifest
     return SessionSpec(
         request_id=request_id,

@@ -58,10 +58,9 @@ class Stream(Generic[Request, Response]):
             await self._call.write(message)
             if last:
                 await self._call.done_writing()
-        except asyncio.InvalidStateError:
-            raise StreamEnded(await self._error()) from None
-        except grpc.RpcError as error:
-            raise StreamEnded(error) from error
+        except (asyncio.InvalidStateError, grpc.RpcError) as error:
+            # A write that fails under way says INTERNAL; why the call ended is in its own status.
+            raise StreamEnded(await self._error()) from error
 
     async def read(self) -> Response:
         """Return the next message.

@@ -50,11 +50,13 @@ class TargetClient:
         Args:
             channel: Channel to the target service.
         """
+        self._channel = channel
         self._stub = TargetServiceStub(channel)
 
     def session(self, timeout_s: float) -> "TargetStream":
         """Return a new session."""
-        return TargetStream(Stream(self._stub.Verify(timeout=timeout_s)))
+        connected = self._channel.get_state() is grpc.ChannelConnectivity.READY
+        return TargetStream(Stream(self._stub.Verify(timeout=timeout_s)), connected)
 
     async def info(self, timeout_s: float) -> PeerInfo:
         """Return what the target says about itself."""
@@ -81,8 +83,11 @@ class TargetClient:
 class TargetStream:
     """One search session."""
 
-    def __init__(self, stream: Stream[pb.VerifyRequest, pb.VerifyResponse]) -> None:
+    def __init__(
+        self, stream: Stream[pb.VerifyRequest, pb.VerifyResponse], connected: bool
+    ) -> None:
         self._stream = stream
+        self._connected = connected
 
     async def send_open(
         self,
@@ -91,17 +96,15 @@ class TargetStream:
         resume: BeamPaths | None = None,
         then: Step | None = None,
     ) -> None:
-        """Open the session, and send the step to its end right behind."""
+        """Open the session; a step sent along is taken in the same turn, the session's last."""
         message = pb.Open(
             header=to_header(spec),
             prompt_tokens=spec.prompt.tolist(),
             search=to_search(spec),
             resume=None if resume is None else to_beams(resume),
+            then=None if then is None else _to_advance(0, then),
         )
-        await self._write(pb.VerifyRequest(open=message))
-        if then is not None:
-            base_level = 1 if resume is None else resume.level
-            await self.send_step(base_level, then, last=True)
+        await self._write(pb.VerifyRequest(open=message), last=then is not None)
 
     async def send_step(self, base_level: int, step: Step, *, last: bool) -> None:
         """Move the exact beams on."""
@@ -112,7 +115,7 @@ class TargetStream:
         try:
             return _from_response(await self._stream.read())
         except StreamEnded as error:
-            raise _translate(error) from error
+            raise self._translate(error) from error
         except ValueError as error:
             raise Internal() from error
 
@@ -128,7 +131,20 @@ class TargetStream:
         try:
             await self._stream.write(message, last=last)
         except StreamEnded as error:
-            raise _translate(error) from error
+            raise self._translate(error) from error
+
+    def _translate(self, ended: StreamEnded) -> SessionLost | SpecbeamError:
+        """Return the end of a stream as an error of ours: its statuses are not our client's."""
+        code = ended.code
+        if ended.error is None or code in _LOST:
+            return SessionLost(str(ended), connected=self._connected)
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineSpent()
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Overloaded(retry_after_s=decode_error(ended.error).retry_after_s)
+        if code in _OTHER_BUNDLE:
+            return TargetUnavailable("the target service serves another bundle")
+        return Internal()
 
 
 def _to_advance(base_level: int, step: Step) -> pb.Advance:
@@ -158,17 +174,3 @@ def _from_response(message: pb.VerifyResponse) -> TargetTurn:
         forward_ms=stats.forward_ms,
         forwards=from_forwards(stats.forwards),
     )
-
-
-def _translate(ended: StreamEnded) -> SessionLost | SpecbeamError:
-    """Return the end of a stream as an error of ours: its statuses are not our client's."""
-    code = ended.code
-    if ended.error is None or code in _LOST:
-        return SessionLost(str(ended))
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineSpent()
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return Overloaded(retry_after_s=decode_error(ended.error).retry_after_s)
-    if code in _OTHER_BUNDLE:
-        return TargetUnavailable("the target service serves another bundle")
-    return Internal()

@@ -95,6 +95,10 @@ def decode_open(request: target_service_pb2.VerifyRequest, served: Served) -> Se
     if message.tree.tokens or message.tree.parents:
         found.append(Violation("open.tree", "must be empty; send it with an advance"))
     resume, problems = _decode_resume(message, served.trie)
+    then = _decode_how(message.then, "open.then") if message.HasField("then") else None
+    if isinstance(then, VerifyTree):
+        problems.append(Violation("open.then.tree", "must be empty; send it with an advance"))
+        then = None
     raise_if_any(found + problems)
     return SearchRequest(
         prompt=prompt,
@@ -102,6 +106,7 @@ def decode_open(request: target_service_pb2.VerifyRequest, served: Served) -> Se
         max_rows=min(message.search.max_rows or limits.max_rows, limits.max_rows),
         leaf_filter=_leaf_filter(served.trie, leaves),
         resume=resume,
+        then=then,
     )
 
 
@@ -121,16 +126,22 @@ def decode_advance(request: target_service_pb2.VerifyRequest, level: int) -> Ste
     if message.base_level > level:
         text = f"is {message.base_level}; the exact beams are of level {level}"
         raise out_of_turn("advance.base_level", text)
+    return Step(message.base_level, _decode_how(message, "advance"))
+
+
+def _decode_how(
+    message: target_service_pb2.Advance, field: str
+) -> PlainSteps | RunToEnd | VerifyTree:
     how = message.WhichOneof("how")
     if how == "tree":
-        return Step(message.base_level, _decode_tree(message.tree))
+        return _decode_tree(message.tree)
     if how == "run_to_end":
-        return Step(message.base_level, RunToEnd())
+        return RunToEnd()
     if how != "plain_steps":
-        raise out_of_turn("advance.how", "is required")
+        raise out_of_turn(f"{field}.how", "is required")
     if not message.plain_steps:
-        raise out_of_turn("advance.plain_steps", "must be at least 1")
-    return Step(message.base_level, PlainSteps(message.plain_steps))
+        raise out_of_turn(f"{field}.plain_steps", "must be at least 1")
+    return PlainSteps(message.plain_steps)
 
 
 def encode_turn(job: JobResult[TurnResult]) -> target_service_pb2.VerifyResponse:

@@ -15,25 +15,6 @@ from target_service.model import TargetModel
 
 
 @dataclass(frozen=True, slots=True)
-class SearchRequest:
-    """What a session searches for, checked.
-
-    Attributes:
-        prompt: vocabulary ids.  Shape (P,), int64.
-        beam_width: W.
-        max_rows: most tree rows of one pass.
-        leaf_filter: excluded leaves, or None.
-        resume: exact beams of an earlier session, or None to start at the root.
-    """
-
-    prompt: np.ndarray
-    beam_width: int
-    max_rows: int
-    leaf_filter: LeafFilter | None = None
-    resume: Beams | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class PlainSteps:
     """Take `count` levels, one pass each."""
 
@@ -43,6 +24,27 @@ class PlainSteps:
 @dataclass(frozen=True, slots=True)
 class RunToEnd:
     """Go on to the last level with exhaustive rows where they fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What a session searches for, checked.
+
+    Attributes:
+        prompt: vocabulary ids.  Shape (P,), int64.
+        beam_width: W.
+        max_rows: most tree rows of one pass.
+        leaf_filter: excluded leaves, or None.
+        resume: exact beams of an earlier session, or None to start at the root.
+        then: step to take in the same turn as the prompt, or None.
+    """
+
+    prompt: np.ndarray
+    beam_width: int
+    max_rows: int
+    leaf_filter: LeafFilter | None = None
+    resume: Beams | None = None
+    then: PlainSteps | RunToEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,16 @@ class TargetSession:
         self.level = 0
 
     def open(self) -> TurnResult:
-        """Lease a slot, run the prompt, decide level 1 or stand at the resumed beams."""
+        """Lease a slot, run the prompt, decide level 1 or stand at the resumed beams.
+
+        A step that came with the request is taken in the same turn.
+        """
         request = self._request
         search = BeamSession(
             self._model.runner, self._model.trie, request.beam_width, request.leaf_filter
         )
         self._search = search
-        return self._run(search, lambda: search.open(request.prompt, request.resume))
+        return self._run(search, lambda: self._open(search))
 
     def advance(self, step: Step) -> TurnResult:
         """Move on as asked; a finished search stays where it is."""
@@ -127,12 +132,20 @@ class TargetSession:
         paths = turn.beams.paths(self._model.trie.trie)
         return TurnResult(turn, paths, search.finished, meter.take())
 
+    def _open(self, search: BeamSession) -> Turn:
+        turn = search.open(self._request.prompt, self._request.resume)
+        then = self._request.then
+        return turn if then is None else turn.then(self._go_on(search, then))
+
     def _advance(self, search: BeamSession, step: Step) -> Turn:
-        turn = Turn(search.beams)
         if isinstance(step.how, VerifyTree):
             return self._verify(search, step.base_level, step.how)
-        if isinstance(step.how, PlainSteps):
-            for _ in range(step.how.count):
+        return self._go_on(search, step.how)
+
+    def _go_on(self, search: BeamSession, how: PlainSteps | RunToEnd) -> Turn:
+        turn = Turn(search.beams)
+        if isinstance(how, PlainSteps):
+            for _ in range(how.count):
                 if search.finished:
                     break
                 turn = turn.then(search.plain_step())

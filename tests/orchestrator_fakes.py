@@ -57,9 +57,11 @@ class FakeTargetSession:
         self, spec: SessionSpec, *, resume: BeamPaths | None = None, then: Step | None = None
     ) -> None:
         self._target.log.append(("open", resume.level if resume else 0))
-        self._answers.append(lambda: self._settle(resume.level if resume else 1, len(spec.prompt)))
+        first = resume.level if resume else 1
         if then is not None:
-            await self.send_step(1, then, last=True)
+            self._target.log.append((f"then {type(then).__name__}", first))
+            first += then.count if isinstance(then, PlainSteps) else LENGTH
+        self._answers.append(lambda: self._settle(first, len(spec.prompt)))
 
     async def send_step(self, base_level: int, step: Step, *, last: bool) -> None:
         self._target.log.append((type(step).__name__, base_level))

@@ -5,7 +5,12 @@ d (level 0 is the root, level L the leaves).
 """
 
 from specbeam.catalog.errors import CatalogError
-from specbeam.catalog.filters import LeafFilter, compile_exclusions, filter_from_leaves
+from specbeam.catalog.filters import (
+    LeafFilter,
+    compile_exclusions,
+    excluded_leaves,
+    filter_from_leaves,
+)
 from specbeam.catalog.ranking import RankedItems, rank_items
 from specbeam.catalog.trie import ItemTrie, TrieLevel
 
@@ -16,6 +21,7 @@ __all__ = [
     "RankedItems",
     "TrieLevel",
     "compile_exclusions",
+    "excluded_leaves",
     "filter_from_leaves",
     "rank_items",
 ]

@@ -33,8 +33,8 @@ class LeafFilter:
         return len(self.excluded_leaves) == 0
 
 
-def compile_exclusions(trie: ItemTrie, excluded_items: np.ndarray) -> LeafFilter:
-    """Compile excluded item indices; a leaf dies when all of its items are excluded.
+def excluded_leaves(trie: ItemTrie, excluded_items: np.ndarray) -> np.ndarray:
+    """Return the leaves all of whose items are excluded, ascending.  Shape (e',), int64.
 
     Args:
         trie: the catalogue.
@@ -43,7 +43,13 @@ def compile_exclusions(trie: ItemTrie, excluded_items: np.ndarray) -> LeafFilter
     items = np.unique(np.asarray(excluded_items, dtype=np.int64))
     leaves, counts = np.unique(trie.leaves_of(items), return_counts=True)
     sizes = np.asarray(trie.leaf_items)[leaves + 1] - np.asarray(trie.leaf_items)[leaves]
-    return filter_from_leaves(trie, leaves[counts == sizes])
+    gone: np.ndarray = leaves[counts == sizes]
+    return gone
+
+
+def compile_exclusions(trie: ItemTrie, excluded_items: np.ndarray) -> LeafFilter:
+    """Compile excluded item indices; see `excluded_leaves` and `filter_from_leaves`."""
+    return filter_from_leaves(trie, excluded_leaves(trie, excluded_items))
 
 
 def filter_from_leaves(trie: ItemTrie, excluded_leaves: np.ndarray) -> LeafFilter:

@@ -22,6 +22,9 @@ from specbeam.catalog.array_file import content_hash, load_arrays, save_arrays
 from specbeam.catalog.errors import CatalogError
 
 FORMAT = "specbeam-trie-1"
+# Up to this many children a look-up compares with all of them at once: a few numpy calls instead of
+# several per bisection step.
+SCANNED_CHILDREN = 512
 MAX_DEPTH = 64
 
 
@@ -240,12 +243,12 @@ class ItemTrie:
             tokens: vocabulary ids.  Shape (n,).
         """
         parents = np.maximum(nodes, 0)
-        first, last = (
-            self.levels[level].first_child[parents],
-            self.levels[level].first_child[parents + 1],
-        )
-        token = self.levels[level + 1].token
-        found = _search_ranges(token, first, last, tokens)
+        first_child, token = self.levels[level].first_child, self.levels[level + 1].token
+        first, last = first_child[parents], first_child[parents + 1]
+        if self.levels[level].max_children <= SCANNED_CHILDREN:
+            found = _scan_ranges(token, first, self.levels[level].max_children, tokens)
+        else:
+            found = _search_ranges(token, first, last, tokens)
         inside = (found < last) & (nodes >= 0)
         matches = inside & (token[np.minimum(found, len(token) - 1)] == tokens)
         return np.where(matches, found, -1)
@@ -314,6 +317,15 @@ def _node_starts(paths: np.ndarray) -> list[np.ndarray]:
 
 def _ranges(below: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return np.append(np.searchsorted(below, starts), len(below)).astype(np.int32)
+
+
+def _scan_ranges(values: np.ndarray, low: np.ndarray, width: int, wanted: np.ndarray) -> np.ndarray:
+    """Position of `wanted` in values[low : low + width]; low + width where it is not there."""
+    index = low[:, None] + np.arange(width + 1)
+    equal = values[np.minimum(index[:, :-1], len(values) - 1)] == wanted[:, None]
+    slot = np.where(equal.any(axis=1), equal.argmax(axis=1), width)
+    found: np.ndarray = index[np.arange(len(low)), slot]
+    return found
 
 
 def _search_ranges(

@@ -62,6 +62,7 @@ class Open(_message.Message):
     SEARCH_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     TREE_FIELD_NUMBER: _builtins.int
+    THEN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _session_pb2.SessionHeader:
         """Who asks, and of which bundle."""
@@ -87,6 +88,13 @@ class Open(_message.Message):
         is INVALID_ARGUMENT for now.
         """
 
+    @_builtins.property
+    def then(self) -> Global___Advance:
+        """A step to take in the same turn, for callers that need no draft: plain_steps or
+        run_to_end. One answer tells the outcome of both. base_level is ignored; a tree is
+        INVALID_ARGUMENT.
+        """
+
     def __init__(
         self,
         *,
@@ -95,10 +103,11 @@ class Open(_message.Message):
         search: _session_pb2.SearchSpec | None = ...,
         resume: _session_pb2.Beams | None = ...,
         tree: _session_pb2.CandidateTree | None = ...,
+        then: Global___Advance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "resume", b"resume", "search", b"search", "tree", b"tree"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "resume", b"resume", "search", b"search", "then", b"then", "tree", b"tree"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "prompt_tokens", b"prompt_tokens", "resume", b"resume", "search", b"search", "tree", b"tree"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "prompt_tokens", b"prompt_tokens", "resume", b"resume", "search", b"search", "then", b"then", "tree", b"tree"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,11 +27,11 @@ async def _run(target: Any, draft: Any, job: SearchJob, **options: Any) -> Searc
     return await Searcher(target, draft, options.pop("timeout_ms", 500), **options).run(job)
 
 
-async def test_plain_search_is_written_back_to_back(spec: SessionSpec) -> None:
+async def test_plain_search_is_one_turn(spec: SessionSpec) -> None:
     target = fakes.FakeTarget()
     outcome = await _run(target, None, _job(spec, speculate=False))
-    assert target.log == [("open", 0), ("PlainSteps", 1)]
-    assert (outcome.beams.level, outcome.work.passes, outcome.work.prompt_rows) == (4, 2, 3)
+    assert target.log == [("open", 0), ("then PlainSteps", 1)]
+    assert (outcome.beams.level, outcome.work.passes, outcome.work.prompt_rows) == (4, 1, 3)
     assert [session.ended for session in target.sessions] == ["closed"]
 
 
@@ -67,7 +67,7 @@ async def test_thin_trie_needs_no_draft(spec: SessionSpec) -> None:
 async def test_without_a_draft_service(spec: SessionSpec) -> None:
     target = fakes.FakeTarget()
     outcome = await _run(target, None, _job(spec, speculate=True))
-    assert target.log == [("open", 0), ("RunToEnd", 1)]
+    assert target.log == [("open", 0), ("then RunToEnd", 1)]
     assert (outcome.flags, outcome.beams.level) == ((Flag.NO_DRAFT,), 4)
 
 
@@ -111,10 +111,12 @@ async def test_lost_session_is_resumed_from_the_last_exact_beams(
     assert [session.ended for session in target.sessions] == ["cancelled", "closed"]
 
 
-async def test_plain_search_is_resumed_too(spec: SessionSpec, lost: SessionLost) -> None:
-    target = fakes.FakeTarget(faults=[None, lost, lost, lost])
+async def test_plain_search_starts_again_elsewhere(spec: SessionSpec) -> None:
+    lost = SessionLost("UNAVAILABLE: gone", connected=True)
+    away = SessionLost("UNAVAILABLE: nobody there")
+    target = fakes.FakeTarget(faults=[lost, away, away])
     outcome = await _run(target, None, _job(spec, speculate=False))
-    assert target.log[-2:] == [("open", 1), ("PlainSteps", 1)]
+    assert target.log[-2:] == [("open", 0), ("then PlainSteps", 1)]
     assert outcome.beams.level == 4
 
 
@@ -131,8 +133,8 @@ async def test_target_that_is_not_there_fails_soon(spec: SessionSpec, lost: Sess
     assert time.monotonic() - started < 0.5
 
 
-async def test_target_that_keeps_dying_is_given_up(spec: SessionSpec, lost: SessionLost) -> None:
-    target = fakes.FakeTarget(faults=[None, lost] * 9)
+async def test_target_that_keeps_dying_is_given_up(spec: SessionSpec) -> None:
+    target = fakes.FakeTarget(faults=[SessionLost("gone", connected=True)] * 9)
     with pytest.raises(TargetUnavailable):
         await _run(target, None, _job(spec, speculate=False))
     assert len(target.sessions) == 3
