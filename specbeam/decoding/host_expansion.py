@@ -9,6 +9,9 @@ from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.expansion import Expansion, ScoredLevel, Verified
 
+# Child tables of a level are kept whole up to this size (8 MB); larger ones are gathered piecewise.
+MAX_TABLE_ENTRIES = 2_000_000
+
 
 class HostExpansion(Expansion[np.ndarray]):
     """Child arrays of an `ItemTrie` as they lie in memory."""
@@ -19,6 +22,21 @@ class HostExpansion(Expansion[np.ndarray]):
         self._token = [np.asarray(level.token) for level in trie.levels]
         self._first_child = [np.asarray(level.first_child) for level in trie.levels]
         self._slots = [np.arange(max(level.max_children, 1)) for level in trie.levels]
+        self._tables = [self._child_table(level) for level in range(trie.depth)]
+
+    def _child_table(self, level: int) -> np.ndarray | None:
+        """Child tokens of every node of a level, -1 where padded; None where it would be large."""
+        nodes = np.arange(self.trie.levels[level].num_nodes)
+        if len(nodes) * len(self._slots[level]) > MAX_TABLE_ENTRIES:
+            return None
+        return self._child_tokens(level, nodes)
+
+    def _child_tokens(self, level: int, nodes: np.ndarray) -> np.ndarray:
+        """Child tokens of nodes, -1 where padded.  Shape (R, C_d)."""
+        first_child, token = self._first_child[level], self._token[level + 1]
+        index = first_child[nodes][:, None] + self._slots[level]
+        inside = index < first_child[nodes + 1][:, None]
+        return np.where(inside, token[np.minimum(index, len(token) - 1)], np.int32(-1))
 
     def dead_nodes(self, leaf_filter: LeafFilter | None) -> list[np.ndarray | None]:
         """See `Expansion.dead_nodes`."""
@@ -30,18 +48,17 @@ class HostExpansion(Expansion[np.ndarray]):
         self, level: int, nodes: np.ndarray, logits: torch.Tensor, dead: np.ndarray | None
     ) -> ScoredLevel[np.ndarray]:
         """See `Expansion.score`."""
-        first_child = self._first_child[level]
-        index = first_child[nodes][:, None] + self._slots[level]
-        padding = index >= first_child[nodes + 1][:, None]
-        token = self._token[level + 1]
-        np.minimum(index, len(token) - 1, out=index)
+        table = self._tables[level]
+        tokens = table[nodes] if table is not None else self._child_tokens(level, nodes)
+        gone = tokens < 0
         if dead is not None:
+            index = self._first_child[level][nodes][:, None] + self._slots[level]
             place = np.minimum(np.searchsorted(dead, index), len(dead) - 1)
-            padding |= dead[place] == index
-        normaliser = torch.logsumexp(logits, dim=-1).numpy()
-        logprobs = logits.numpy()[np.arange(len(nodes))[:, None], token[index]]
-        logprobs -= normaliser[:, None]
-        logprobs[padding] = -np.inf
+            gone |= dead[place] == index
+        # Padding reads the last vocabulary id and is overwritten below.
+        logprobs = logits.numpy()[np.arange(len(nodes))[:, None], tokens]
+        logprobs -= torch.logsumexp(logits, dim=-1).numpy()[:, None]
+        logprobs[gone] = -np.inf
         return ScoredLevel(nodes, logprobs)
 
     def select(

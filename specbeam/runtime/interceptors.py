@@ -182,7 +182,8 @@ class _Rpc:
         traceback: TracebackType | None,
     ) -> None:
         if error is None:
-            self._log_line("OK")
+            # After the answer is on its way.
+            asyncio.get_running_loop().call_soon(self._log_line, "OK", None, time.monotonic())
         elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             self._log_line("CANCELLED")
         elif isinstance(error, grpc.aio.AbortError):
@@ -201,11 +202,14 @@ class _Rpc:
         code, message, trailing = encode_error(answer)
         await self._context.abort(code, message, ((REQUEST_ID_KEY, self._request_id), *trailing))
 
-    def _log_line(self, code: str, error: SpecbeamError | None = None) -> None:
+    def _log_line(
+        self, code: str, error: SpecbeamError | None = None, end: float | None = None
+    ) -> None:
+        end = time.monotonic() if end is None else end
         fields: dict[str, Any] = {
             "method": self._method,
             "code": code,
-            "ms": round((time.monotonic() - self._start) * 1000, 3),
+            "ms": round((end - self._start) * 1000, 3),
             "deadline_s": self._deadline_s,
             "peer": self._peer,
             "request_id": self._request_id,
