@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.items import ItemTable
-from specbeam.bundle import Bundle, Fingerprints, load_bundle
+from specbeam.bundle import Bundle, BundleError, Fingerprints, load_bundle
 from specbeam.catalog import ItemTrie
 from specbeam.decoding.shape import mean_fan_outs
 from specbeam.runtime.errors import UnknownBundle
@@ -43,6 +43,14 @@ class Serving:
         return self.bundle.manifest.fingerprints
 
 
+def _load(path: str | Path) -> Bundle:
+    try:
+        # Checkpoints are verified by the services that open them, the rest is used here.
+        return load_bundle(path, checkpoints=False)
+    except BundleError as error:
+        raise BundleError([f"{path}: {problem}" for problem in error.problems]) from error
+
+
 class BundleTable:
     """All bundles, the default one first."""
 
@@ -70,8 +78,7 @@ class BundleTable:
         """
         servings = []
         for path in paths:
-            # Weights are checked by the service that opens them.
-            bundle = load_bundle(path, verify=False)
+            bundle = _load(path)
             # Builds the map from ids, so that no request has to.
             bundle.trie.index_of([])
             servings.append(Serving(bundle, mean_fan_outs(bundle.trie), ItemTable(bundle)))

@@ -18,6 +18,7 @@ from specbeam.bundle.prompt import PromptTemplate
 from specbeam.catalog import CatalogError, ItemTrie
 
 _CHUNK_BYTES = 1 << 20
+_CHECKPOINTS = ("target/", "drafters/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +135,20 @@ def write_bundle(
     return load_bundle(destination, verify=False)
 
 
-def load_bundle(directory: Path | str, *, verify: bool = True) -> Bundle:
+def load_bundle(directory: Path | str, *, verify: bool = True, checkpoints: bool = True) -> Bundle:
     """Load a bundle.
 
     Args:
         directory: the bundle directory.
         verify: compare every file with the digest in the manifest.
+        checkpoints: verify those of the models too; not needed where no model is opened.
 
     Raises:
         BundleError: naming every problem found.
     """
     path = Path(directory)
     manifest = Manifest.from_json(_read_text(path, "manifest.json"))
-    problems = _check_files(path, manifest, verify=verify)
+    problems = _check_files(path, manifest, verify=verify, checkpoints=checkpoints)
     if problems:
         raise BundleError(problems)
     try:
@@ -169,15 +171,16 @@ def _read_text(path: Path, name: str) -> str:
         raise BundleError([f"{path / name} cannot be read: {error}"]) from error
 
 
-def _check_files(path: Path, manifest: Manifest, *, verify: bool) -> list[str]:
+def _check_files(path: Path, manifest: Manifest, *, verify: bool, checkpoints: bool) -> list[str]:
     problems = []
     for name, (size, digest) in sorted(manifest.contents.items()):
         file = path / name
+        digested = verify and (checkpoints or not name.startswith(_CHECKPOINTS))
         if not file.is_file():
             problems.append(f"{name} is missing")
         elif file.stat().st_size != size:
             problems.append(f"{name} has {file.stat().st_size} bytes, the manifest says {size}")
-        elif verify and _digest_file(file) != digest:
+        elif digested and _digest_file(file) != digest:
             problems.append(f"{name} does not match its digest (damaged or edited)")
     required = {"target/config.json", "catalog.idx", "prompt.json"}
     problems += [

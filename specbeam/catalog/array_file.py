@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from specbeam.catalog.errors import CatalogError
 
@@ -40,7 +40,8 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[
     """Write `arrays` and `metadata` to `path` (replaced whole, never half-written)."""
     temporary = path.with_name(path.name + ".tmp")
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(contiguous, temporary, metadata=dict(metadata))
+    # Not save_file: it makes files that only their owner can read.
+    temporary.write_bytes(save(contiguous, metadata=dict(metadata)))
     temporary.replace(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -38,11 +39,23 @@ def test_missing_file_is_named(copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["prompt.json", "catalog.idx", "target/model.safetensors"])
 def test_one_flipped_byte_is_noticed(copy: Path, name: str) -> None:
-    data = bytearray((copy / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (copy / name).write_bytes(bytes(data))
+    _flip(copy / name)
     with pytest.raises(BundleError, match="digest"):
         load_bundle(copy)
+
+
+def test_checkpoints_may_be_left_to_the_services_that_open_them(copy: Path) -> None:
+    _flip(copy / "target/model.safetensors")
+    _flip(copy / "drafters/default/model.safetensors")
+    load_bundle(copy, checkpoints=False)
+    _flip(copy / "catalog.parquet")
+    with pytest.raises(BundleError, match=r"^catalog\.parquet does not match its digest"):
+        load_bundle(copy, checkpoints=False)
+
+
+def test_every_file_is_readable_by_whoever_serves_it() -> None:
+    files = [file for file in tiny_bundle().path.rglob("*") if file.is_file()]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~_umask()}
 
 
 def test_all_problems_are_listed(copy: Path) -> None:
@@ -106,3 +119,15 @@ def test_prompt_starts_with_bos_and_keeps_its_prefix() -> None:
     assert longer[: len(shorter) - 1].tolist() == shorter[:-1].tolist()
     assert PromptTemplate.from_json(template.to_json()) == template
     assert PromptTemplate().fingerprint != template.fingerprint
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
