@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from specbeam.bundle import Bundle, BundleError, load_bundle
 from specbeam.decoding.expansion import AnyExpansion, open_expansion
 from specbeam.engine import ModelRunner, RunnerConfig
+from specbeam.engine.devices import device_problem
 
 KIND = "model"
 
@@ -75,8 +76,11 @@ def load_drafter(
     """Load a bundle's drafter; call it on the thread that will own the device.
 
     Raises:
-        BundleError: the bundle is damaged or has no such drafter of a kind served here.
+        BundleError: the bundle is damaged or has no such drafter of a kind served here, or the
+            device is not there.
     """
+    if (problem := device_problem(device)) is not None:
+        raise BundleError([problem])
     bundle = load_bundle(directory)
     _check_drafter(bundle, drafter)
     config = RunnerConfig(

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from specbeam.bundle import Bundle, BundleError, load_bundle
 from specbeam.decoding.expansion import AnyExpansion, open_expansion
 from specbeam.engine import ModelRunner, RunnerConfig
+from specbeam.engine.devices import device_problem
 
 # The one score convention the engine computes.
 SCORE_KIND = "VOCAB"
@@ -66,8 +67,11 @@ def load_target(
     """Load a bundle's target model; call it on the thread that will own the device.
 
     Raises:
-        BundleError: the bundle is damaged, or needs what this service cannot do.
+        BundleError: the bundle is damaged, or needs what this service cannot do, or the device is
+            not there.
     """
+    if (problem := device_problem(device)) is not None:
+        raise BundleError([problem])
     bundle = load_bundle(directory)
     if bundle.manifest.score_kind != SCORE_KIND:
         kind = bundle.manifest.score_kind
