@@ -146,8 +146,12 @@ async def _start(service: str, settings: dict[str, str]) -> ServiceApp:
 
 
 def prepare_process() -> None:
-    """Set what must be set before torch is loaded: idle threads must not burn the cores."""
+    """Set what must be set before torch is loaded and gRPC starts.
+
+    Idle threads must not burn the cores, and what gRPC has to say reaches us as errors.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 

@@ -102,6 +102,9 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), exit_codes.BAD_INPUT)
     except ConnectionError as error:
         return _fail(str(error), exit_codes.UNAVAILABLE)
+    except OSError as error:
+        # No space left, a broken disk, too many open files.
+        return _fail(str(error), exit_codes.FAILURE)
     return result if isinstance(result, int) else exit_codes.OK
 
 

@@ -24,6 +24,7 @@ from specbeam.cli.local_services import (
 from specbeam.cli.output import print_json, progress_console
 
 PORTS = {"orchestrator": 50051, "draft": 50052, "target": 50053}
+PORT = click.IntRange(0, 65535)
 HISTORY_FILE = "histories.sqlite"
 
 EXAMPLES = """\b
@@ -39,9 +40,15 @@ Examples:
 @click.option("--services", default=",".join(ALL), show_default=True, help="Which to start.")
 @click.option("--processes", is_flag=True, help="One child process per service.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=PORTS["orchestrator"], show_default=True, help="0 = any free one.")
-@click.option("--draft-port", default=PORTS["draft"], show_default=True)
-@click.option("--target-port", default=PORTS["target"], show_default=True)
+@click.option(
+    "--port",
+    type=PORT,
+    default=PORTS["orchestrator"],
+    show_default=True,
+    help="0 = any free one.",
+)
+@click.option("--draft-port", type=PORT, default=PORTS["draft"], show_default=True)
+@click.option("--target-port", type=PORT, default=PORTS["target"], show_default=True)
 @click.option("--target-address", help="Target elsewhere, when it is not among the services.")
 @click.option("--draft-address", help="Draft elsewhere, when it is not among the services.")
 @click.option("--store", help="redis://HOST:PORT/DB, sqlite:PATH or memory:.")
@@ -52,7 +59,12 @@ Examples:
 )
 @click.option("--dtype", type=click.Choice(DTYPES), default="fp32", show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
-@click.option("--threads", default=0, help="CPU threads of all models together; 0 = all cores.")
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    help="CPU threads of all models together; 0 = all cores.",
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -83,13 +95,17 @@ def serve(
     from specbeam.runtime.logging import configure_logging
 
     configure_logging("specbeam", level=log_level, log_format="console")  # type: ignore[arg-type]
+    from specbeam.storage import open_history_store
+
+    store = store or _default_store(data_dir or default_data_dir())
+    open_history_store(store)  # for its checks: nothing is connected yet
     bundle = load_bundle(bundle_dir, verify=False)
     plan = ServePlan(
         bundle=bundle,
         services=_chosen(services, bundle),
         host=host,
         ports={"orchestrator": port, "draft": draft_port, "target": target_port},
-        store=store or _default_store(data_dir or default_data_dir()),
+        store=store,
         dtype=dtype,
         device=device,
         threads=threads,
@@ -117,7 +133,10 @@ def _chosen(services: str, bundle: Bundle) -> tuple[str, ...]:
 
 
 def _default_store(data_dir: Path) -> str:
-    data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{data_dir} cannot hold histories: {error.strerror}") from error
     return f"sqlite:{data_dir / HISTORY_FILE}"
 
 

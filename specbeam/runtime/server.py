@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
@@ -24,11 +26,11 @@ Closer = Callable[[], Awaitable[None]]
 _log = structlog.get_logger("specbeam.server")
 
 
-class PortInUse(OSError):
+class PortInUse(ConnectionError):
     """The address cannot be listened on, mostly because another process does."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(f"cannot listen on {address}: is another process using the port?")
+    def __init__(self, address: str, why: str = "is another process using the port?") -> None:
+        super().__init__(f"cannot listen on {address}: {why}")
         self.address = address
 
 
@@ -65,6 +67,7 @@ def bind(server: grpc.aio.Server, host: str, port: int) -> int:
         PortInUse: The address cannot be listened on.
     """
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    _try_to_bind(host, port, address)
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError as error:
@@ -72,6 +75,20 @@ def bind(server: grpc.aio.Server, host: str, port: int) -> int:
     if bound == 0:
         raise PortInUse(address)
     return bound
+
+
+def _try_to_bind(host: str, port: int, address: str) -> None:
+    """Raise PortInUse with the reason, which gRPC only prints."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, where = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(address) from error
+        raise PortInUse(address, str(error.strerror)) from error
 
 
 def enable_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:

@@ -78,6 +78,14 @@ async def test_second_server_on_a_port_is_refused(echo_port):
         bind(create_server(), "127.0.0.1", echo_port)
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+async def test_address_that_is_not_ours_is_refused_with_the_reason(host, capfd):
+    with pytest.raises(PortInUse, match=f"cannot listen on {host}:0: [A-Z-]") as caught:
+        bind(create_server(), host, 0)
+    assert "another process" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
 async def test_health_is_not_serving_until_ready(echo, until):
     ready = False
     async with running(echo, lambda: ready) as app:
