@@ -62,6 +62,9 @@ def filter_from_leaves(trie: ItemTrie, excluded_leaves: np.ndarray) -> LeafFilte
     dead = np.asarray(excluded_leaves, dtype=np.int64)
     by_level = [dead]
     for level in range(trie.depth - 1, -1, -1):
+        if not len(dead):
+            by_level.append(dead)
+            continue
         first_child = trie.levels[level].first_child
         parents, counts = np.unique(
             np.searchsorted(first_child, dead, side="right") - 1, return_counts=True

@@ -25,6 +25,8 @@ FORMAT = "specbeam-trie-1"
 # Up to this many children a look-up compares with all of them at once: a few numpy calls instead of
 # several per bisection step.
 SCANNED_CHILDREN = 512
+# Paths of all leaves are kept as one table up to this size (16 MB), else gathered by look-up.
+MAX_TABLE_ENTRIES = 4_000_000
 MAX_DEPTH = 64
 
 
@@ -74,6 +76,7 @@ class ItemTrie:
     _id_bytes: np.ndarray
     _id_offsets: np.ndarray
     _index: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    _tables: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def depth(self) -> int:
@@ -220,13 +223,27 @@ class ItemTrie:
 
     def leaves_of(self, items: np.ndarray) -> np.ndarray:
         """Return the leaf of each item index.  Shape (n,)."""
-        return np.searchsorted(self.leaf_items, items, side="right") - 1
+        if self.num_leaves == self.num_items:
+            return np.asarray(items)
+        leaves: np.ndarray = np.searchsorted(self.leaf_items, items, side="right") - 1
+        return leaves
 
     def leaf_paths(self, leaves: np.ndarray) -> np.ndarray:
         """Return the token path of each leaf.  Shape (n, L), int32."""
+        if self.num_leaves * self.depth > MAX_TABLE_ENTRIES:
+            return self._gather_paths(self.depth, np.asarray(leaves))
+        if "paths" not in self._tables:
+            every_leaf = np.arange(self.num_leaves)
+            self._tables["paths"] = self._gather_paths(self.depth, every_leaf)
+        return self._tables["paths"][leaves]
+
+    def _gather_paths(self, depth: int, leaves: np.ndarray) -> np.ndarray:
+        """First `depth` tokens of each leaf's path, level by level.  Shape (n, depth), int32."""
+        if not depth:
+            return np.zeros((len(leaves), 0), np.int32)
         columns = [
             level.token[np.searchsorted(level.leaf_lo, leaves, side="right") - 1]
-            for level in self.levels[1:]
+            for level in self.levels[1 : depth + 1]
         ]
         return np.stack(columns, axis=1).astype(np.int32)
 
@@ -267,13 +284,9 @@ class ItemTrie:
     def node_paths(self, level: int, nodes: np.ndarray) -> np.ndarray:
         """Return the token path of each node of `level`.  Shape (n, level), int32."""
         leaves = self.levels[level].leaf_lo[nodes]
-        columns = [
-            up.token[np.searchsorted(up.leaf_lo, leaves, side="right") - 1]
-            for up in self.levels[1 : level + 1]
-        ]
-        if not columns:
-            return np.zeros((len(nodes), 0), np.int32)
-        return np.stack(columns, axis=1).astype(np.int32)
+        if self.num_leaves * self.depth > MAX_TABLE_ENTRIES:
+            return self._gather_paths(level, leaves)
+        return self.leaf_paths(leaves)[:, :level]
 
 
 def _validate(paths: np.ndarray, item_ids: Sequence[str], counts: np.ndarray) -> None:

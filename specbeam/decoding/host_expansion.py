@@ -55,9 +55,10 @@ class HostExpansion(Expansion[np.ndarray]):
             index = self._first_child[level][nodes][:, None] + self._slots[level]
             place = np.minimum(np.searchsorted(dead, index), len(dead) - 1)
             gone |= dead[place] == index
-        # Padding reads the last vocabulary id and is overwritten below.
-        logprobs = logits.numpy()[np.arange(len(nodes))[:, None], tokens]
-        logprobs -= torch.logsumexp(logits, dim=-1).numpy()[:, None]
+        # Padding reads the last vocabulary id and is overwritten below.  One fused log-softmax over
+        # everything is quicker than the five kernels of logsumexp over the same rows.
+        everything = torch.log_softmax(logits, dim=-1).numpy()
+        logprobs = everything[np.arange(len(nodes))[:, None], tokens]
         logprobs[gone] = -np.inf
         return ScoredLevel(nodes, logprobs)
 
@@ -95,7 +96,7 @@ class HostExpansion(Expansion[np.ndarray]):
         nodes: np.ndarray,
         scores: np.ndarray,
         scored: ScoredLevel[np.ndarray],
-        rows: np.ndarray,
+        rows: np.ndarray | slice,
         width: int,
     ) -> tuple[np.ndarray, np.ndarray]:
         """One exact beam step: nodes (ascending) and scores of the next level's live beams."""
@@ -110,8 +111,10 @@ class HostExpansion(Expansion[np.ndarray]):
         return scored.child_logprobs[rows].astype(np.float64, copy=False)
 
 
-def _rows_of(level_nodes: np.ndarray, nodes: np.ndarray) -> np.ndarray | None:
+def _rows_of(level_nodes: np.ndarray, nodes: np.ndarray) -> np.ndarray | slice | None:
     """Rows of `nodes` among ascending `level_nodes`; None if one of them has no row."""
+    if len(level_nodes) == len(nodes) and (level_nodes == nodes).all():
+        return slice(None)  # a plain step: the beams' rows and nothing else
     rows = np.searchsorted(level_nodes, nodes)
     if rows[-1] >= len(level_nodes) or (level_nodes[rows] != nodes).any():
         return None

@@ -70,22 +70,21 @@ class TreeRows:
         Returns:
             The new rows; possibly none.
         """
-        by_level = self._with_ancestors(wanted)
-        start = self._count
-        self._count += sum(map(len, by_level.values()))
+        new = self._with_ancestors(wanted)
+        start = row = self._count
+        self._count += sum(len(added) for added, _ in new.values())
         visible = np.zeros((self._count, self._count), bool)
         visible[:start, :start] = self._visible
-        row = start
-        for level, added in by_level.items():
-            rows = np.arange(row, row + len(added))
+        for level, (added, parents) in new.items():
+            end = row + len(added)
+            rows = np.arange(row, end)
             if level > 1:
-                parents = self._find(level - 1, ancestors(self._trie, level, added, level - 1))
-                visible[rows] = visible[parents]
+                visible[row:end] = visible[self._find(level - 1, parents)]
             visible[rows, rows] = True
             self._remember(level, added, rows)
-            row += len(added)
+            row = end
         self._visible = visible
-        return self._describe(by_level, visible[start:])
+        return self._describe({level: added for level, (added, _) in new.items()}, visible[start:])
 
     def _describe(self, by_level: dict[int, np.ndarray], sees: np.ndarray) -> NewRows:
         if not by_level:
@@ -94,18 +93,26 @@ class TreeRows:
         tokens = [self._trie.levels[level].token[nodes] for level, nodes in by_level.items()]
         return NewRows(by_level, levels, np.concatenate(tokens), sees)
 
-    def _with_ancestors(self, wanted: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Nodes without a row, ascending, with those of their ancestors that have none."""
-        by_level: dict[int, np.ndarray] = {}
-        parents = _NONE
+    def _with_ancestors(
+        self, wanted: dict[int, np.ndarray]
+    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Nodes without a row, ascending, and their parents; missing ancestors are added."""
+        new: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        needed = _NONE
         for level in range(max(wanted, default=0), 0, -1):
-            nodes = wanted.get(level, _NONE)
-            nodes = np.unique(np.concatenate([nodes, parents])) if len(parents) else np.sort(nodes)
-            new = nodes[self._find(level, nodes) < 0]
-            if len(new):
-                by_level[level] = new
-            parents = ancestors(self._trie, level, new, level - 1) if level > 1 else _NONE
-        return {level: by_level[level] for level in sorted(by_level)}
+            asked = wanted.get(level, _NONE)
+            if not len(asked) and not len(needed):
+                continue
+            both = np.concatenate([asked, needed]) if len(needed) else asked
+            nodes = np.unique(both) if len(needed) else np.sort(both)
+            if level in self._ascending:
+                nodes = nodes[self._find(level, nodes) < 0]
+            needed = _NONE
+            if len(nodes):
+                if level > 1:
+                    needed = ancestors(self._trie, level, nodes, level - 1)
+                new[level] = (nodes, needed)
+        return {level: new[level] for level in sorted(new)}
 
     def _remember(self, level: int, nodes: np.ndarray, rows: np.ndarray) -> None:
         known = self._ascending.get(level)

@@ -102,30 +102,31 @@ class ModelRunner:
     def forward_rows(
         self,
         slot: int,
-        start: int,
+        prompt_tokens: int,
         tokens: np.ndarray,
         positions: np.ndarray,
-        visible: np.ndarray,
+        sees: np.ndarray,
     ) -> torch.Tensor:
-        """Run tree rows; keys and values go to positions start .. start + R - 1 of the slot.
+        """Run tree rows behind the prompt and the T tree rows the slot holds already.
 
         Args:
             slot: leased slot.
-            start: positions already used.
+            prompt_tokens: P; every row sees the whole prompt.
             tokens: vocabulary ids.  Shape (R,).
             positions: position ids (by depth).  Shape (R,).
-            visible: what each row may see.  Shape (R, start + R), bool; a row sees itself.
+            sees: which tree rows each row sees, itself included.  Shape (R, T + R), bool.
 
         Returns:
             Logits of every row.  Shape (R, V), at least fp32.
         """
-        cache = SlotCache(self.pool.view(slot), start, start + len(tokens))
-        mask = fold_mask(visible, self._heads_per_group, self.dtype, self.device)
+        end = prompt_tokens + sees.shape[1]
+        cache = SlotCache(self.pool.view(slot), end - len(tokens), end)
+        mask = fold_mask(sees, prompt_tokens, self._heads_per_group, self.dtype)
         hidden = run_body(
             self._body,
             torch.as_tensor(tokens, dtype=torch.int64, device=self.device),
             torch.as_tensor(positions, dtype=torch.int64, device=self.device),
-            mask,
+            mask.to(self.device),
             cache,
         )
         return self._logits(hidden)

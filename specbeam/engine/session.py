@@ -99,16 +99,14 @@ class RowScorer:
         Returns:
             Rows run; 0 means no forward was needed.
         """
-        prompt, start = self._prompt_tokens, self._prompt_tokens + len(self._rows)
         new = self._rows.append(wanted)
         if not len(new):
             return 0
         if len(self._rows) > self._rows.capacity:
             raise AssertionError(f"{len(self._rows)} rows exceed the slot's {self._rows.capacity}")
-        visible = np.ones((len(new), start + len(new)), bool)
-        visible[:, prompt:] = new.sees
+        prompt = self._prompt_tokens
         positions = new.levels + (prompt - 1)
-        logits = self._runner.forward_rows(self._leased(), start, new.tokens, positions, visible)
+        logits = self._runner.forward_rows(self._leased(), prompt, new.tokens, positions, new.sees)
         row = 0
         for level, nodes in new.by_level.items():
             self._score(level, nodes, logits[row : row + len(nodes)])

@@ -99,12 +99,23 @@ def tree_attention(
 
 
 def fold_mask(
-    visible: np.ndarray, heads_per_group: int, dtype: torch.dtype, device: torch.device
+    sees: np.ndarray, prompt_tokens: int, heads_per_group: int, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Turn a boolean (R, S) "may see" array into the additive mask `tree_attention` takes."""
-    additive = np.where(visible, np.float32(0), np.float32(-np.inf))
-    folded = np.tile(additive, (heads_per_group, 1))
-    return torch.from_numpy(folded).to(device=device, dtype=dtype)[None, None]
+    """Return the additive mask `tree_attention` takes: 0 on what a row sees, -inf elsewhere.
+
+    Args:
+        sees: which tree rows each row sees.  Shape (R, T), bool.
+        prompt_tokens: P positions before them, seen by every row.
+        heads_per_group: H / G; the mask is repeated for each.
+        dtype: of the model.
+
+    Returns:
+        Shape (1, 1, H / G * R, P + T), on the CPU.
+    """
+    rows, tree_rows = sees.shape
+    folded = np.zeros((heads_per_group, rows, prompt_tokens + tree_rows), np.float32)
+    np.copyto(folded[:, :, prompt_tokens:], -np.inf, where=~sees)
+    return torch.from_numpy(folded).to(dtype).view(1, 1, heads_per_group * rows, -1)
 
 
 def load_causal_lm(directory: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
