@@ -114,7 +114,7 @@ def _spawn(service: str, settings: dict[str, str]) -> subprocess.Popen[bytes]:
     environment = {prefix + name.upper(): value for name, value in settings.items()}
     # A session of its own: Ctrl-C reaches the parent only, which stops the children in order.
     return subprocess.Popen(
-        [sys.executable, "-m", MODULES[service]],
+        [sys.executable, "-m", "specbeam.cli.child_process", str(os.getpid()), MODULES[service]],
         env=os.environ | environment,
         start_new_session=True,
     )
