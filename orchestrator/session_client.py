@@ -19,6 +19,9 @@ _SCORE_KINDS = {
 }
 _SCORE_KIND_NAMES: dict[int, str] = {number: name for name, number in _SCORE_KINDS.items()}
 
+# gRPC may end a call this much before its deadline by our clock, seconds.
+_DEADLINE_SLACK_S = 0.005
+
 
 class StreamEnded(Exception):
     """The peer ended the stream, or was gone before.
@@ -27,15 +30,17 @@ class StreamEnded(Exception):
         error: What gRPC says; None when the stream ended without an error.
     """
 
-    def __init__(self, error: grpc.RpcError | None) -> None:
+    def __init__(self, error: grpc.RpcError | None, code: grpc.StatusCode | None = None) -> None:
         self.error = error
-        code = error.code().name if error is not None else "OK"
+        self._code = code
         details = error.details() if error is not None else "ended early"
-        super().__init__(f"{code}: {details}")
+        super().__init__(f"{self.code.name}: {details}")
 
     @property
     def code(self) -> grpc.StatusCode:
         """Status code of the stream."""
+        if self._code is not None:
+            return self._code
         return grpc.StatusCode.OK if self.error is None else self.error.code()
 
 
@@ -60,7 +65,7 @@ class Stream(Generic[Request, Response]):
                 await self._call.done_writing()
         except (asyncio.InvalidStateError, grpc.RpcError) as error:
             # A write that fails under way says INTERNAL; why the call ended is in its own status.
-            raise StreamEnded(await self._error()) from error
+            raise self._ended(await self._error()) from error
 
     async def read(self) -> Response:
         """Return the next message.
@@ -71,7 +76,7 @@ class Stream(Generic[Request, Response]):
         try:
             message: Response = await self._call.read()
         except grpc.RpcError as error:
-            raise StreamEnded(error) from error
+            raise self._ended(error) from error
         if message is grpc.aio.EOF:
             raise StreamEnded(None)
         return message
@@ -90,6 +95,24 @@ class Stream(Generic[Request, Response]):
     def cancel(self) -> None:
         """End the call at once."""
         self._call.cancel()
+
+    def _ended(self, error: grpc.RpcError | None) -> StreamEnded:
+        """Return what the end of the call means.
+
+        grpc.aio (1.85.1) gives a call that ends while it is written to a status of its own
+        making, INTERNAL; one that a service sent comes with trailers.
+        """
+        made_up = (
+            error is not None
+            and error.code() is grpc.StatusCode.INTERNAL
+            and not error.trailing_metadata()
+        )
+        if not made_up:
+            return StreamEnded(error)
+        left_s = self._call.time_remaining()
+        if left_s is not None and left_s <= _DEADLINE_SLACK_S:
+            return StreamEnded(error, grpc.StatusCode.DEADLINE_EXCEEDED)
+        return StreamEnded(error, grpc.StatusCode.UNAVAILABLE)
 
     async def _error(self) -> grpc.RpcError | None:
         code = await self._call.code()
