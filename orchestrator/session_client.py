@@ -19,6 +19,8 @@ _SCORE_KINDS = {
 }
 _SCORE_KIND_NAMES: dict[int, str] = {number: name for name, number in _SCORE_KINDS.items()}
 
+# What grpc.aio raises when it writes to a call that has ended, or half-closes it.
+_WRITE_FAILED = (asyncio.InvalidStateError, grpc.RpcError, grpc.aio.InternalError)
 # gRPC may end a call this much before its deadline by our clock, seconds.
 _DEADLINE_SLACK_S = 0.005
 
@@ -63,7 +65,7 @@ class Stream(Generic[Request, Response]):
             await self._call.write(message)
             if last:
                 await self._call.done_writing()
-        except (asyncio.InvalidStateError, grpc.RpcError) as error:
+        except _WRITE_FAILED as error:
             # A write that fails under way says INTERNAL; why the call ended is in its own status.
             raise self._ended(await self._error()) from error
 
@@ -127,7 +129,7 @@ class Stream(Generic[Request, Response]):
 
 
 async def _half_close(call: Any) -> None:
-    with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+    with contextlib.suppress(*_WRITE_FAILED):
         await call.done_writing()
 
 

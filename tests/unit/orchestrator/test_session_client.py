@@ -63,3 +63,17 @@ async def test_made_up_internal_means_lost_or_too_late(
         await stream.read()
     assert (written.value.code, read.value.code) == (meaning, meaning)
     assert str(read.value) == f"{meaning.name}: some text"
+
+
+async def test_half_close_of_an_ended_call_tells_its_status() -> None:
+    class EndedAfterWrite(EndedCall):
+        async def write(self, message: object) -> None:
+            pass
+
+        async def done_writing(self) -> None:
+            raise grpc.aio.InternalError("execute_batch")
+
+    stream: Stream[object, object] = Stream(EndedAfterWrite(Code.DEADLINE_EXCEEDED, {}, 0.0))
+    with pytest.raises(StreamEnded) as ended:
+        await stream.write(object(), last=True)
+    assert ended.value.code is Code.DEADLINE_EXCEEDED
