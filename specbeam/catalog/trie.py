@@ -235,7 +235,8 @@ class ItemTrie:
         if "paths" not in self._tables:
             every_leaf = np.arange(self.num_leaves)
             self._tables["paths"] = self._gather_paths(self.depth, every_leaf)
-        return self._tables["paths"][leaves]
+        paths: np.ndarray = self._tables["paths"][leaves]
+        return paths
 
     def _gather_paths(self, depth: int, leaves: np.ndarray) -> np.ndarray:
         """First `depth` tokens of each leaf's path, level by level.  Shape (n, depth), int32."""

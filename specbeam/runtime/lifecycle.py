@@ -1,6 +1,7 @@
 """A bound service through its life: serve, warm up, turn ready, drain, stop."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +45,9 @@ class ServiceApp:
             Exception: Whatever the warm-up raised; the server is shut down then.
         """
         await self._serve_and_warm_up(signals=True)
+        # Models and stubs live as long as the process: no collection need look at them again.
+        gc.collect()
+        gc.freeze()
         if self._serving is not None:
             await self._serving
 

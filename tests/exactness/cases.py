@@ -23,7 +23,7 @@ from specbeam.engine.search import draft_tree
 from tests.exactness.models import (
     coarsen,
     noisy_copy,
-    random_llama,
+    random_model,
     random_paths,
     runner_of,
     whole_prefix_logprobs,
@@ -81,13 +81,13 @@ def make_world(seed: int, grid: float = 0.0, dtype: torch.dtype = torch.float64)
     paths = random_paths(rng, int(rng.integers(1, 250)), depth, codes, shared=bool(seed % 3 == 0))
     ids = [f"item-{n}" for n in rng.permutation(len(paths))]
     counts = rng.integers(0, 4, len(paths))
-    model = random_llama(seed, vocab_size, 1 + seed % 3, 1 + seed % 2, dtype)
+    model = random_model(seed, vocab_size, 1 + seed % 3, 1 + seed % 2, dtype)
     if grid:
         coarsen(model, grid)
     drafts = {
         "same": runner_of(model),
         "noisy": runner_of(noisy_copy(model, seed + 1, 0.08)),
-        "unrelated": runner_of(random_llama(seed + 1000, vocab_size, 1, 1, dtype)),
+        "unrelated": runner_of(random_model(seed + 1000, vocab_size, 1, 1, dtype)),
     }
     trie = ItemTrie.build(paths, ids, counts)
     return World(

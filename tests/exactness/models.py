@@ -8,22 +8,40 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from specbeam.engine import ModelRunner, RunnerConfig
 
+FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+}
 
-def random_llama(
+
+def random_model(
     seed: int,
     vocab_size: int,
     layers: int = 2,
     kv_heads: int = 1,
     dtype: torch.dtype = torch.float64,
     spread: float = 0.6,
+    family: str = "llama",
 ) -> LlamaForCausalLM:
     """A random model whose next-token laws are peaked enough to make rankings interesting."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config_class, model_class = FAMILIES[family]
+    config = config_class(
         vocab_size=vocab_size,
         hidden_size=16,
         num_hidden_layers=layers,
@@ -38,7 +56,7 @@ def random_llama(
         bos_token_id=1,
         eos_token_id=2,
     )
-    model = LlamaForCausalLM(config).to(dtype).eval()
+    model = model_class(config).to(dtype).eval()
     if dtype == torch.float64:
         norms_in_fp64(model)
     return model
@@ -84,7 +102,7 @@ def _rms_norm_of(module: nn.Module):
 def noisy_copy(model: LlamaForCausalLM, seed: int, amount: float) -> LlamaForCausalLM:
     """The same model with every weight disturbed."""
     generator = torch.Generator().manual_seed(seed)
-    other = LlamaForCausalLM(copy.deepcopy(model.config)).to(model.dtype).eval()
+    other = type(model)(copy.deepcopy(model.config)).to(model.dtype).eval()
     state = {
         name: value + amount * torch.randn(value.shape, generator=generator, dtype=value.dtype)
         for name, value in model.state_dict().items()

@@ -16,21 +16,27 @@ from specbeam.engine import (
     speculative_search,
 )
 from specbeam.engine.transformers_beam import allowed_children, transformers_beam_search
-from tests.exactness.models import noisy_copy, random_llama, runner_of
+from tests.exactness.models import FAMILIES, noisy_copy, random_model, runner_of
 
 # In fp64 two scores closer than this may be rounded either way by another summation order.
 NEAR_TIE = 1e-9
 
 
-@pytest.mark.parametrize("seed", range(13))
-def test_equals_transformers_beam_search(seed: int) -> None:
+LLAMA = [("llama", seed) for seed in range(13)]
+OTHERS = [(family, seed) for family in sorted(FAMILIES) if family != "llama" for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(("family", "seed"), LLAMA + OTHERS)
+def test_equals_transformers_beam_search(family: str, seed: int) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     depth, codes = 2 + seed % 4, 12 + seed % 5
     paths = np.unique(rng.integers(0, codes, (400, depth)), axis=0) + 3 + np.arange(depth) * codes
     trie = ItemTrie.build(paths, [str(n) for n in range(len(paths))])
     tensors, allowed = open_expansion(trie, torch.device("cpu")), allowed_children(trie)
-    model = random_llama(seed, 3 + depth * codes + 5, layers=2, kv_heads=1 + seed % 2)
+    model = random_model(
+        seed, 3 + depth * codes + 5, layers=2, kv_heads=1 + seed % 2, family=family
+    )
     target, draft = runner_of(model), runner_of(noisy_copy(model, seed, 0.05))
     children_of_root = trie.levels[1].num_nodes
     for width in [1, 2, 3, 5, 8, 10, 11, 12]:

@@ -11,7 +11,7 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.expansion import Expansion, open_expansion
 from specbeam.engine import BeamSession, NoFreeSlotError
 from specbeam.engine.session import RowScorer
-from tests.exactness.models import random_llama, runner_of, whole_prefix_logprobs
+from tests.exactness.models import random_model, runner_of, whole_prefix_logprobs
 
 DEPTH, CODES = 4, 6
 
@@ -21,7 +21,7 @@ def world() -> tuple[ItemTrie, Expansion, object]:
     rng = np.random.default_rng(5)
     paths = np.unique(rng.integers(0, CODES, (200, DEPTH)), axis=0) + 3 + np.arange(DEPTH) * CODES
     trie = ItemTrie.build(paths, [str(n) for n in range(len(paths))])
-    model = random_llama(7, 3 + DEPTH * CODES, layers=3, kv_heads=1)
+    model = random_model(7, 3 + DEPTH * CODES, layers=3, kv_heads=1)
     return trie, open_expansion(trie, torch.device("cpu")), model
 
 
