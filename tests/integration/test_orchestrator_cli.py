@@ -45,13 +45,17 @@ async def test_recommend_prints_titles_and_what_it_took(
         assert answer["degraded"] == ["empty_history"] and len(answer["items"]) == 10
 
         batch = tmp_path / "batch.txt"
-        batch.write_text('ann\n{"items": ["item-0001"]}\n{"items": ["nowhere"]}\n')
+        good = ["ann", '{"items": ["item-0001"]}', '{"items": ["nowhere"]}']
+        bad = ["{broken", '{"items": "item-0001"}', '{"user_id": 3}', '{"itms": []}', "", "bob"]
+        batch.write_text("\n".join(good + bad))
         code = await _recommend("--address", address, "--batch", str(batch), "--json")
         captured = capsys.readouterr()
         assert code == exit_codes.FAILURE
         lines = _printed(captured.out).splitlines()
-        assert [len(json.loads(line)["items"]) for line in lines] == [10, 10]
-        assert "nowhere" in captured.err
+        assert [json.loads(line)["line"] for line in lines] == [1, 2, 9]
+        assert {len(json.loads(line)["items"]) for line in lines} == {10}
+        told = [line for line in captured.err.splitlines() if "batch.txt, line " in line]
+        assert [int(line.split("line ")[1].split(":")[0]) for line in told] == [3, 4, 5, 6, 7]
 
         assert await _recommend("--address", address, "--items", "no") == exit_codes.BAD_INPUT
     assert await _recommend("--address", "127.0.0.1:9", "--user", "a") == exit_codes.UNAVAILABLE

@@ -37,8 +37,6 @@ def _variables(folder: str) -> dict[str, str]:
 
 
 def _settings_class(folder: str) -> type[ServiceSettings]:
-    if not (ROOT / SERVICES[folder] / "settings.py").exists():
-        pytest.skip(f"not written yet: {SERVICES[folder]}")
     module = importlib.import_module(f"{SERVICES[folder]}.settings")
     (found,) = (
         value
