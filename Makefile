@@ -103,6 +103,24 @@ check-docker: $(DEV)  ## Lint the Dockerfile
 check-yaml: $(DEV)  ## Lint the YAML files
 	$(BIN)/yamllint --strict .
 
+# ---------------------------------------------------------------- benchmarks
+
+RESULTS ?= benchmarks/results
+BENCH = $(BIN)/specbeam bench
+
+.PHONY: bench
+bench: $(RUNTIME)  ## Measure searches and served requests (BUNDLE, DATASET; some 15 minutes)
+	@test -n "$(BUNDLE)" -a -n "$(DATASET)" || { echo "usage: make bench BUNDLE=DIR DATASET=DIR"; exit 2; }
+	$(BENCH) search $(BUNDLE) --dataset $(DATASET) --out $(RESULTS)/search-small.json
+	$(BENCH) served $(BUNDLE) --dataset $(DATASET) --out $(RESULTS)/served-small.json
+	$(BENCH) search $(BUNDLE) --dataset $(DATASET) --target-shape 86m --dtype bf16 --requests 5 --out $(RESULTS)/search-86m-bf16.json
+	$(BENCH) served $(BUNDLE) --dataset $(DATASET) --target-shape 86m --dtype bf16 --out $(RESULTS)/served-86m-bf16.json
+
+.PHONY: bench-overhead
+bench-overhead: $(RUNTIME)  ## Measure the services' overhead at K = 10 (BUNDLE, DATASET)
+	@test -n "$(BUNDLE)" -a -n "$(DATASET)" || { echo "usage: make bench-overhead BUNDLE=DIR DATASET=DIR"; exit 2; }
+	$(BENCH) served $(BUNDLE) --dataset $(DATASET) --k 10 --prompts 30 --requests 100 --out $(RESULTS)/overhead-small.json
+
 # ---------------------------------------------------------------- load
 
 .PHONY: loadtest

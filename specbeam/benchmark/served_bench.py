@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import grpc
 import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from specbeam.benchmark.conditions import conditions, median, percentile
 from specbeam.benchmark.workload import histories, items_for_tokens
 from specbeam.bundle import Bundle
 from specbeam.client import RecommendClient
 from specbeam.client_types import Interaction, Recommendation, Speculation
+from specbeam.runtime.channel import create_channel
 
 Progress = Callable[[str], None]
 WAYS: tuple[Speculation, ...] = ("off", "on", "auto")
@@ -52,6 +56,7 @@ class ServedCell:
     ms: dict[str, list[float]] = field(default_factory=dict)
     overhead_ms: dict[str, list[float]] = field(default_factory=dict)
     work: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    empty_call_ms: list[float] = field(default_factory=list)
     auto_speculated: int = 0
     degraded: int = 0
     identical: int = 0
@@ -78,6 +83,7 @@ class ServedCell:
             "median_ms": ms,
             "overhead_p50_ms": {way: median(v) for way, v in self.overhead_ms.items()},
             "overhead_p90_ms": {way: percentile(v, 0.9) for way, v in self.overhead_ms.items()},
+            "empty_call_p50_ms": median(self.empty_call_ms),
             "mean_passes": {way: float(mean[0]) for way, mean in means.items()},
             "mean_rows": {way: float(mean[1]) for way, mean in means.items()},
             "auto_over_faster": ms["auto"] / min(ms["on"], ms["off"]),
@@ -109,10 +115,13 @@ async def run_served_bench(
         progress: called with a line per cell.
     """
     cells = []
-    async with RecommendClient(address, timeout_s=spec.timeout_s) as client:
+    async with (
+        RecommendClient(address, timeout_s=spec.timeout_s) as client,
+        create_channel(address) as channel,
+    ):
         for tokens in spec.prompt_tokens:
             for k in spec.widths:
-                cell = await _measure(client, bundle, spec, users, k, tokens)
+                cell = await _measure(client, channel, bundle, spec, users, k, tokens)
                 cells.append(cell.summary())
                 progress(_line(cells[-1]))
     good = sum(cell["auto_over_faster"] <= 1.05 for cell in cells)
@@ -126,6 +135,7 @@ async def run_served_bench(
 
 async def _measure(
     client: RecommendClient,
+    channel: grpc.aio.Channel,
     bundle: Bundle,
     spec: ServedBenchSpec,
     users: list[np.ndarray],
@@ -157,7 +167,20 @@ async def _measure(
             answers.add(tuple(item.item_id for item in answer.items))
         into.requests += 1
         into.identical += len(answers) == 1
+        into.empty_call_ms.append(await _empty_call_ms(channel, median(into.ms["off"])))
     return cell
+
+
+async def _empty_call_ms(channel: grpc.aio.Channel, pause_ms: float) -> float:
+    """Time one call that does nothing after a pause as long as a request.
+
+    The floor of what a hop costs here: after a pause both processes come back with cold caches.
+    """
+    await asyncio.sleep(pause_ms / 1e3)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    start = time.perf_counter()
+    await stub.Check(health_pb2.HealthCheckRequest(), timeout=5.0)
+    return (time.perf_counter() - start) * 1e3
 
 
 def _line(cell: dict[str, Any]) -> str:
@@ -166,6 +189,7 @@ def _line(cell: dict[str, Any]) -> str:
         f"K={cell['k']} prompt={cell['prompt_tokens']}: off {ms['off']:.1f} ms, "
         f"on {ms['on']:.1f} ms, auto {ms['auto']:.1f} ms "
         f"({cell['auto_over_faster']:.2f} of the faster), overhead off "
-        f"{cell['overhead_p50_ms']['off']:.1f} / on {cell['overhead_p50_ms']['on']:.1f} ms, "
+        f"{cell['overhead_p50_ms']['off']:.1f} / on {cell['overhead_p50_ms']['on']:.1f} ms "
+        f"(empty call {cell['empty_call_p50_ms']:.1f}), "
         f"identical {cell['identical']}/{cell['requests']}"
     )
