@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from specbeam.cli import exit_codes
-from specbeam.cli.output import print_json, print_table, progress_console
+from specbeam.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from specbeam.client import Recommendation
@@ -23,22 +23,41 @@ Examples:
   specbeam recommend --batch users.txt --json > answers.jsonl
 
 A batch file has one user id a line, or one JSON object a line such as
-{"user_id": "ann"} or {"items": ["item-7", "item-12"]}."""
+{"user_id": "ann"} or {"items": ["item-7", "item-12"]}. With --json each answer carries
+the number of its line; a line that fails is told on stderr."""
 
 
 @click.command(epilog=EXAMPLES)
 @click.option("--user", default="", help="Whose stored history to use.")
 @click.option("--items", default="", help="History to use instead: item ids, oldest first.")
 @click.option("--batch", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-k", "--num-items", default=10, show_default=True, help="Items to return.")
-@click.option("--beam-width", default=0, help="Beams of the search; 0 = the server's choice.")
+@click.option(
+    "-k",
+    "--num-items",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Items to return.",
+)
+@click.option(
+    "--beam-width",
+    type=click.IntRange(0),
+    default=0,
+    help="Beams of the search; 0 = the server's choice.",
+)
 @click.option(
     "--speculation", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True
 )
 @click.option("--include-history", is_flag=True, help="Also return items of the history.")
 @click.option("--bundle", default="", help="Bundle to answer from.")
 @click.option("--address", default="127.0.0.1:50051", show_default=True, help="The orchestrator.")
-@click.option("--deadline-s", default=10.0, show_default=True, help="Deadline of each call.")
+@click.option(
+    "--deadline-s",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Deadline of each call.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; one line per answer in a batch.")
 def recommend(
     user: str, items: str, batch: Path | None, address: str, as_json: bool, **options: Any
@@ -50,19 +69,39 @@ def recommend(
 
     timeout_s = options.pop("deadline_s")
     history = [item.strip() for item in items.split(",") if item.strip()]
-    failures = 0
     with SyncRecommendClient(address, timeout_s=timeout_s) as client:
-        asked = [(user, history)] if batch is None else _read_batch(batch)
-        for who, inline in asked:
-            try:
-                answer = _ask(client, who, inline, options)
-            except ClientError as error:
-                if batch is None:
-                    return _explain(error, address)
-                failures += 1
-                progress_console().print(f"{who or ','.join(inline)}: {error}", soft_wrap=True)
-                continue
-            _print_answer(answer, who or "inline history", as_json, one_line=batch is not None)
+        if batch is not None:
+            return _ask_all(client, batch, options, as_json)
+        try:
+            answer = _ask(client, user, history, options)
+        except ClientError as error:
+            return _explain(error, address)
+    if as_json:
+        print_json(dataclasses.asdict(answer))
+    else:
+        print_items(answer, user or "inline history")
+    return exit_codes.OK
+
+
+def _ask_all(client: Any, batch: Path, options: dict[str, Any], as_json: bool) -> int:
+    """Ask for each line of a batch; a line that fails does not stop the others."""
+    from specbeam.client import ClientError
+
+    failures = 0
+    for number, text in enumerate(_read_lines(batch), start=1):
+        if not text:
+            continue
+        try:
+            user, items = _parse_line(text)
+            answer = _ask(client, user, items, options)
+        except (ClientError, ValueError) as error:
+            failures += 1
+            click.echo(f"{batch}, line {number}: {error}", err=True)
+            continue
+        if as_json:
+            click.echo(json.dumps({"line": number, **dataclasses.asdict(answer)}))
+        else:
+            print_items(answer, user or "inline history")
     return exit_codes.FAILURE if failures else exit_codes.OK
 
 
@@ -82,19 +121,31 @@ def _ask(client: Any, user: str, items: Sequence[str], options: dict[str, Any]) 
     return answer
 
 
-def _read_batch(path: Path) -> Iterator[tuple[str, list[str]]]:
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        text = line.strip()
-        if not text:
-            continue
-        if not text.startswith("{"):
-            yield text, []
-            continue
-        try:
-            entry = json.loads(text)
-            yield str(entry.get("user_id", "")), [str(item) for item in entry.get("items", [])]
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file") from error
+
+
+def _parse_line(text: str) -> tuple[str, list[str]]:
+    """Return the user and the history of a line that is not empty.
+
+    Raises:
+        ValueError: It is neither a user id nor an object with known keys.
+    """
+    if not text.startswith("{"):
+        return text, []
+    entry = json.loads(text)
+    unknown = sorted(set(entry) - {"user_id", "items"})
+    if unknown or not entry:
+        raise ValueError(f"an object has user_id or items, not {', '.join(unknown) or 'nothing'}")
+    user, items = entry.get("user_id", ""), entry.get("items", [])
+    if not isinstance(user, str):
+        raise ValueError("user_id must be a string")
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError("items must be a list of strings")
+    return user, items
 
 
 def _explain(error: Any, address: str) -> int:
@@ -102,23 +153,12 @@ def _explain(error: Any, address: str) -> int:
     if error.code == "UNAVAILABLE" and not error.reason:
         message = f"nothing answers at {address}: is `specbeam serve` running?"
     click.echo(f"Error: {message}", err=True)
-    for violation in error.violations:
+    for violation in error.violations if len(error.violations) > 1 else ():
         click.echo(f"  {violation.field}: {violation.description}", err=True)
     if error.code in ("INVALID_ARGUMENT", "NOT_FOUND"):
         return exit_codes.BAD_INPUT
     unreachable = error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
     return exit_codes.UNAVAILABLE if unreachable else exit_codes.FAILURE
-
-
-def _print_answer(answer: Recommendation, title: str, as_json: bool, *, one_line: bool) -> None:
-    if as_json:
-        document = dataclasses.asdict(answer)
-        if one_line:
-            click.echo(json.dumps(document))
-        else:
-            print_json(document)
-        return
-    print_items(answer, title)
 
 
 def print_items(answer: Recommendation, title: str) -> None:
