@@ -1,5 +1,6 @@
 """Putting the orchestrator together."""
 
+import logging
 from dataclasses import dataclass
 
 import grpc
@@ -21,6 +22,7 @@ from specbeam.recommend.v1.recommend_service_pb2_grpc import (
     add_RecommendServiceServicer_to_server,
 )
 from specbeam.runtime.channel import create_channel
+from specbeam.runtime.errors import StoreUnavailable
 from specbeam.runtime.health import Health
 from specbeam.runtime.lifecycle import ServiceApp
 from specbeam.runtime.server import bind, create_server, enable_reflection
@@ -28,6 +30,8 @@ from specbeam.storage import HistoryStore, open_history_store
 from specbeam.target.v1alpha1 import target_service_pb2
 
 SERVICE = recommend_service_pb2.DESCRIPTOR.services_by_name["RecommendService"].full_name
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +98,28 @@ async def build_app(settings: OrchestratorSettings) -> ServiceApp:
     await health.register(server)
     if settings.reflection:
         enable_reflection(server, [SERVICE])
+
+    async def warm_up() -> None:
+        await _try_store(store)
+        await peers.start()
+
     return ServiceApp(
         server=server,
         health=health,
         port=port,
-        warm_up=peers.start,
+        warm_up=warm_up,
         closers=(peers.close, store.close),
         drain_delay_s=settings.drain_delay_s,
         grace_s=settings.grace_s,
     )
+
+
+async def _try_store(store: HistoryStore) -> None:
+    """Say early what each request would find out; the service does its job without, too."""
+    try:
+        await store.ping()
+    except StoreUnavailable as error:
+        _log.warning("histories are out of reach: %s", error.__cause__ or error)
 
 
 def _make_peers(settings: OrchestratorSettings, bundles: BundleTable) -> _Peers:

@@ -23,9 +23,12 @@ def redis_server(redis_binary: str, tmp_path: Path) -> Iterator[RedisServer]:
     server.kill()
 
 
-async def test_redis_down_at_start(redis_server: RedisServer) -> None:
+async def test_redis_down_at_start(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     store = SecretStr(redis_server.url)
     async with running(tiny_bundle(), draft=False, store=store) as stack:
+        assert "histories are out of reach" in caplog.text
         assert stack.orchestrator.health.is_ready
         with pytest.raises(UnavailableError) as caught:
             await stack.client.recommend("ann")
