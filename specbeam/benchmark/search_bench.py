@@ -61,7 +61,11 @@ class SearchBenchSpec:
 
 @dataclass
 class Cell:
-    """Figures of one (K, prompt) cell; times in milliseconds."""
+    """Figures of one (K, prompt) cell; times in milliseconds.
+
+    Below fp64 two passes of different shapes round differently, so near ties may change places:
+    `shared` keeps the share of items A1 and the speculative search have in common.
+    """
 
     k: int
     prompt_tokens: int
@@ -70,6 +74,7 @@ class Cell:
     rows: dict[str, list[int]] = field(default_factory=dict)
     identical: int = 0
     same_as_a0: int = 0
+    shared: list[float] = field(default_factory=list)
     requests: int = 0
 
     def add(self, name: str, ms: float, passes: int, rows: int) -> None:
@@ -94,6 +99,7 @@ class Cell:
             "mean_passes": {name: float(np.mean(v)) for name, v in self.passes.items()},
             "mean_rows": {name: float(np.mean(v)) for name, v in self.rows.items()},
             "identical": self.identical,
+            "mean_overlap": float(np.mean(self.shared)),
             "same_as_a0": self.same_as_a0,
             **ratios,
         }
@@ -158,6 +164,8 @@ class SearchBench:
             self._record(cell, name, elapsed, rows)
         cell.requests += 1
         cell.identical += bool(np.array_equal(answers["a1"], answers["speculative"]))
+        common = np.intersect1d(answers["a1"], answers["speculative"])
+        cell.shared.append(len(common) / len(answers["a1"]))
         if "a0" in answers:
             cell.same_as_a0 += bool(np.array_equal(answers["a1"], answers["a0"]))
 
