@@ -107,7 +107,7 @@ def widen_exhaustively(
     parents = np.asarray(beams.nodes)
     for level in range(beams.level + 1, trie.depth):
         nodes = _with_parents(trie, level, drafted.get(level), parents)
-        children = _children_if_few(trie, level, parents, budget)
+        children = _children_if_thin(trie, level, parents)
         nodes = _ordered_union(nodes, children)[: max(budget, 0)]
         if not len(nodes):
             break
@@ -125,14 +125,13 @@ def _with_parents(
     return nodes[np.isin(ancestors(trie, level, nodes, level - 1), parents)]
 
 
-def _children_if_few(trie: ItemTrie, level: int, parents: np.ndarray, budget: int) -> np.ndarray:
-    """All children of `parents`, when the level is thin enough or they all fit."""
+def _children_if_thin(trie: ItemTrie, level: int, parents: np.ndarray) -> np.ndarray:
+    """All children of `parents`, best parents first, on a level of few children; else none."""
+    if trie.levels[level].num_nodes > EXHAUSTIVE_MEAN_CHILDREN * trie.levels[level - 1].num_nodes:
+        return np.zeros(0, np.int64)
     first_child = np.asarray(trie.levels[level - 1].first_child)
     first = first_child[parents].astype(np.int64)
     sizes = first_child[parents + 1] - first
-    mean = trie.levels[level].num_nodes / trie.levels[level - 1].num_nodes
-    if mean > EXHAUSTIVE_MEAN_CHILDREN and sizes.sum() > budget:
-        return np.zeros(0, np.int64)
     starts = np.cumsum(sizes) - sizes
     return np.repeat(first - starts, sizes) + np.arange(int(sizes.sum()))
 
