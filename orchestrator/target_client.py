@@ -1,5 +1,7 @@
 """The target service over gRPC."""
 
+from typing import Any
+
 import grpc
 
 from orchestrator.ports import (
@@ -56,7 +58,7 @@ class TargetClient:
     def session(self, timeout_s: float) -> "TargetStream":
         """Return a new session."""
         connected = self._channel.get_state() is grpc.ChannelConnectivity.READY
-        return TargetStream(Stream(self._stub.Verify(timeout=timeout_s)), connected)
+        return TargetStream(self._stub, timeout_s, connected)
 
     async def info(self, timeout_s: float) -> PeerInfo:
         """Return what the target says about itself."""
@@ -81,13 +83,14 @@ class TargetClient:
 
 
 class TargetStream:
-    """One search session."""
+    """One search session; a search that needs no draft is a single call instead."""
 
-    def __init__(
-        self, stream: Stream[pb.VerifyRequest, pb.VerifyResponse], connected: bool
-    ) -> None:
-        self._stream = stream
+    def __init__(self, stub: Any, timeout_s: float, connected: bool) -> None:
+        self._stub = stub
+        self._timeout_s = timeout_s
         self._connected = connected
+        self._stream: Stream[pb.VerifyRequest, pb.VerifyResponse] | None = None
+        self._search: Any = None
 
     async def send_open(
         self,
@@ -102,9 +105,13 @@ class TargetStream:
             prompt_tokens=spec.prompt.tolist(),
             search=to_search(spec),
             resume=None if resume is None else to_beams(resume),
-            then=None if then is None else _to_advance(0, then),
         )
-        await self._write(pb.VerifyRequest(open=message), last=then is not None)
+        if then is None:
+            self._stream = Stream(self._stub.Verify(timeout=self._timeout_s))
+            await self._write(pb.VerifyRequest(open=message))
+            return
+        request = pb.SearchRequest(open=message, then=_to_advance(0, then))
+        self._search = self._stub.Search(request, timeout=self._timeout_s)
 
     async def send_step(self, base_level: int, step: Step, *, last: bool) -> None:
         """Move the exact beams on."""
@@ -113,7 +120,7 @@ class TargetStream:
     async def turn(self) -> TargetTurn:
         """Return the next answer."""
         try:
-            return _from_response(await self._stream.read())
+            return _from_response(await self._answer())
         except StreamEnded as error:
             raise self._translate(error) from error
         except ValueError as error:
@@ -121,13 +128,27 @@ class TargetStream:
 
     def close(self) -> None:
         """Let the session end by itself."""
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
 
     def cancel(self) -> None:
         """End the session at once."""
-        self._stream.cancel()
+        for call in (self._stream, self._search):
+            if call is not None:
+                call.cancel()
+
+    async def _answer(self) -> pb.VerifyResponse:
+        if self._search is None:
+            assert self._stream is not None
+            return await self._stream.read()
+        try:
+            answer: pb.SearchResponse = await self._search
+        except grpc.RpcError as error:
+            raise StreamEnded(error) from error
+        return answer.outcome
 
     async def _write(self, message: pb.VerifyRequest, *, last: bool = False) -> None:
+        assert self._stream is not None
         try:
             await self._stream.write(message, last=last)
         except StreamEnded as error:

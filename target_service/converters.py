@@ -1,6 +1,6 @@
 """Messages to domain values and back; every rule of the wire is checked here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,25 @@ def decode_open(request: target_service_pb2.VerifyRequest, served: Served) -> Se
     """
     if request.WhichOneof("step") != "open":
         raise out_of_turn("step", "the first message must be open")
-    message, limits = request.open, served.limits
+    return _decode_open(request.open, served)
+
+
+def decode_search(request: target_service_pb2.SearchRequest, served: Served) -> SearchRequest:
+    """Return what a search without a draft looks for, its step included.
+
+    Raises:
+        InvalidRequest: It breaks a rule.
+        UnknownBundle: It asks for another bundle.
+        FingerprintMismatch: It expects another model, prompt, catalogue or convention.
+    """
+    then = _decode_how(request.then, "then")
+    if isinstance(then, VerifyTree):
+        raise out_of_turn("then.tree", "needs a session")
+    return replace(_decode_open(request.open, served), then=then)
+
+
+def _decode_open(message: target_service_pb2.Open, served: Served) -> SearchRequest:
+    limits = served.limits
     prompt = to_array(message.prompt_tokens)
     found = header_violations(message.header)
     if found:
@@ -95,10 +113,6 @@ def decode_open(request: target_service_pb2.VerifyRequest, served: Served) -> Se
     if message.tree.tokens or message.tree.parents:
         found.append(Violation("open.tree", "must be empty; send it with an advance"))
     resume, problems = _decode_resume(message, served.trie)
-    then = _decode_how(message.then, "open.then") if message.HasField("then") else None
-    if isinstance(then, VerifyTree):
-        problems.append(Violation("open.then.tree", "must be empty; send it with an advance"))
-        then = None
     raise_if_any(found + problems)
     return SearchRequest(
         prompt=prompt,
@@ -106,7 +120,6 @@ def decode_open(request: target_service_pb2.VerifyRequest, served: Served) -> Se
         max_rows=min(message.search.max_rows or limits.max_rows, limits.max_rows),
         leaf_filter=_leaf_filter(served.trie, leaves),
         resume=resume,
-        then=then,
     )
 
 

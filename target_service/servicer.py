@@ -65,6 +65,22 @@ class TargetServicer(target_service_pb2_grpc.TargetServiceServicer):
         finally:
             self._slots.give_back(session.close)
 
+    async def Search(
+        self, request: target_service_pb2.SearchRequest, context: _Context
+    ) -> target_service_pb2.SearchResponse:
+        """Run a whole search without a draft; see target_service.proto."""
+        if not self.ready:
+            raise Unavailable("the target is warming up")
+        budget = CallBudget.start(context, default_s=self._settings.default_deadline_s)
+        search = converters.decode_search(request, self._served)
+        await self._slots.acquire(budget.remaining_s())
+        session = TargetSession(self._model, search)
+        try:
+            job = await self._device.run_timed(session.open)
+        finally:
+            self._slots.give_back(session.close)
+        return target_service_pb2.SearchResponse(outcome=converters.encode_turn(job))
+
     async def GetInfo(
         self, request: target_service_pb2.GetInfoRequest, context: _Context
     ) -> target_service_pb2.GetInfoResponse:

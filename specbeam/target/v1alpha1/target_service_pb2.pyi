@@ -62,7 +62,6 @@ class Open(_message.Message):
     SEARCH_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     TREE_FIELD_NUMBER: _builtins.int
-    THEN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _session_pb2.SessionHeader:
         """Who asks, and of which bundle."""
@@ -88,13 +87,6 @@ class Open(_message.Message):
         is INVALID_ARGUMENT for now.
         """
 
-    @_builtins.property
-    def then(self) -> Global___Advance:
-        """A step to take in the same turn, for callers that need no draft: plain_steps or
-        run_to_end. One answer tells the outcome of both. base_level is ignored; a tree is
-        INVALID_ARGUMENT.
-        """
-
     def __init__(
         self,
         *,
@@ -103,15 +95,70 @@ class Open(_message.Message):
         search: _session_pb2.SearchSpec | None = ...,
         resume: _session_pb2.Beams | None = ...,
         tree: _session_pb2.CandidateTree | None = ...,
-        then: Global___Advance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "resume", b"resume", "search", b"search", "then", b"then", "tree", b"tree"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "resume", b"resume", "search", b"search", "tree", b"tree"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "prompt_tokens", b"prompt_tokens", "resume", b"resume", "search", b"search", "then", b"then", "tree", b"tree"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "prompt_tokens", b"prompt_tokens", "resume", b"resume", "search", b"search", "tree", b"tree"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Open: _TypeAlias = Open  # noqa: Y015
+
+@_typing.final
+class SearchRequest(_message.Message):
+    """A whole search for callers that need no draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: _builtins.int
+    THEN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def open(self) -> Global___Open:
+        """As the first message of a session."""
+
+    @_builtins.property
+    def then(self) -> Global___Advance:
+        """The step to take behind it: plain_steps or run_to_end. Required; base_level is
+        ignored, a tree is INVALID_ARGUMENT.
+        """
+
+    def __init__(
+        self,
+        *,
+        open: Global___Open | None = ...,
+        then: Global___Advance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open", b"open", "then", b"then"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["open", b"open", "then", b"then"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class SearchResponse(_message.Message):
+    """The outcome of a search."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcome(self) -> Global___VerifyResponse:
+        """What the last turn of such a session would answer, its cost that of all turns."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___VerifyResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
 class Advance(_message.Message):

@@ -40,6 +40,11 @@ class TargetServiceStub:
                 request_serializer=specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.VerifyRequest.SerializeToString,
                 response_deserializer=specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.VerifyResponse.FromString,
                 _registered_method=True)
+        self.Search = channel.unary_unary(
+                '/specbeam.target.v1alpha1.TargetService/Search',
+                request_serializer=specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.SearchRequest.SerializeToString,
+                response_deserializer=specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.SearchResponse.FromString,
+                _registered_method=True)
         self.GetInfo = channel.unary_unary(
                 '/specbeam.target.v1alpha1.TargetService/GetInfo',
                 request_serializer=specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.GetInfoRequest.SerializeToString,
@@ -64,6 +69,14 @@ class TargetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Search(self, request, context):
+        """A session of one open and one step in a single call: plain beam search needs no
+        decision in between. Idempotent. Errors as for Verify, but no lease.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetInfo(self, request, context):
         """Says what is served, its limits and what a pass costs. Idempotent, never slow.
         """
@@ -78,6 +91,11 @@ def add_TargetServiceServicer_to_server(servicer, server):
                     servicer.Verify,
                     request_deserializer=specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.VerifyRequest.FromString,
                     response_serializer=specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.VerifyResponse.SerializeToString,
+            ),
+            'Search': grpc.unary_unary_rpc_method_handler(
+                    servicer.Search,
+                    request_deserializer=specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.SearchRequest.FromString,
+                    response_serializer=specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.SearchResponse.SerializeToString,
             ),
             'GetInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInfo,
@@ -113,6 +131,33 @@ class TargetService:
             '/specbeam.target.v1alpha1.TargetService/Verify',
             specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.VerifyRequest.SerializeToString,
             specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.VerifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Search(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/specbeam.target.v1alpha1.TargetService/Search',
+            specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.SearchRequest.SerializeToString,
+            specbeam_dot_target_dot_v1alpha1_dot_target__service__pb2.SearchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,10 @@ class TargetServiceStub:
     RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left;
     ABORTED the session sat idle past its lease. A bad tree node is never an error.
     """
+    Search: _grpc.UnaryUnaryMultiCallable[_target_service_pb2.SearchRequest, _target_service_pb2.SearchResponse]
+    """A session of one open and one step in a single call: plain beam search needs no
+    decision in between. Idempotent. Errors as for Verify, but no lease.
+    """
     GetInfo: _grpc.UnaryUnaryMultiCallable[_target_service_pb2.GetInfoRequest, _target_service_pb2.GetInfoResponse]
     """Says what is served, its limits and what a pass costs. Idempotent, never slow."""
 
@@ -58,6 +62,10 @@ class TargetServiceAsyncStub(TargetServiceStub):
     order; NOT_FOUND unknown bundle; FAILED_PRECONDITION other fingerprints;
     RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left;
     ABORTED the session sat idle past its lease. A bad tree node is never an error.
+    """
+    Search: _aio.UnaryUnaryMultiCallable[_target_service_pb2.SearchRequest, _target_service_pb2.SearchResponse]  # type: ignore[assignment]
+    """A session of one open and one step in a single call: plain beam search needs no
+    decision in between. Idempotent. Errors as for Verify, but no lease.
     """
     GetInfo: _aio.UnaryUnaryMultiCallable[_target_service_pb2.GetInfoRequest, _target_service_pb2.GetInfoResponse]  # type: ignore[assignment]
     """Says what is served, its limits and what a pass costs. Idempotent, never slow."""
@@ -78,6 +86,16 @@ class TargetServiceServicer(metaclass=_abc_1.ABCMeta):
         order; NOT_FOUND unknown bundle; FAILED_PRECONDITION other fingerprints;
         RESOURCE_EXHAUSTED no slot in time; DEADLINE_EXCEEDED no time left;
         ABORTED the session sat idle past its lease. A bad tree node is never an error.
+        """
+
+    @_abc_1.abstractmethod
+    def Search(
+        self,
+        request: _target_service_pb2.SearchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_target_service_pb2.SearchResponse, _abc.Awaitable[_target_service_pb2.SearchResponse]]:
+        """A session of one open and one step in a single call: plain beam search needs no
+        decision in between. Idempotent. Errors as for Verify, but no lease.
         """
 
     @_abc_1.abstractmethod
