@@ -191,6 +191,8 @@ class TargetDriver:
         if self._window_end is None:
             self._window_end = now + (RESUME_WINDOW_S if worked else START_WINDOW_S)
             _log.warning("target session lost at level %d: %s", self.beams.level, error)
+        if self._budget.remaining_s() <= ANSWER_RESERVE_S:
+            raise DeadlineSpent() from error
         left_s = min(self._window_end - now, self._budget.remaining_s() - ANSWER_RESERVE_S)
         if self._lost > MAX_LOST_SESSIONS or left_s <= self._pause_s:
             raise TargetUnavailable() from error

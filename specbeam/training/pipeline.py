@@ -99,10 +99,10 @@ def train_bundle(run: TrainingRun, reporter: Reporter) -> dict[str, Any]:
         TrainingError: there is something in the way.
         StopRequested: interrupted; the work directory can be resumed.
     """
+    dataset = read_dataset(run.dataset_dir)
     _prepare_work_dir(run)
     if run.threads is not None:
         torch.set_num_threads(run.threads)
-    dataset = read_dataset(run.dataset_dir)
     items = dataset.items
     trie = ItemTrie.build(items.paths, items.item_ids, items.popularity)
     template = PromptTemplate(prefix=(BOS_TOKEN_ID,))

@@ -540,6 +540,31 @@ async def test_turns_out_of_order_are_refused(bundle, channel, all_slots_back):
         assert [violation.field for violation in failure.violations] == [field]
 
 
+async def test_search_is_a_session_in_one_call(bundle, channel, reference, same, all_slots_back):
+    stub = target_service_pb2_grpc.TargetServiceStub(channel)
+    for seed in range(6):
+        prompt = random_prompt(bundle, seed)
+        begin = open_message(bundle, prompt, 7).open
+        for then in (plain(0, 3).advance, to_end(0).advance):
+            request = target_service_pb2.SearchRequest(open=begin, then=then)
+            answer = await stub.Search(request, timeout=5)
+            same(answer.outcome, reference(prompt, 7))
+
+
+async def test_search_needs_a_step_that_is_no_tree(bundle, channel, all_slots_back):
+    stub = target_service_pb2_grpc.TargetServiceStub(channel)
+    begin = open_message(bundle, [1, 5]).open
+    for then, field in [
+        (None, "then.how"),
+        (plain(0, 0).advance, "then.plain_steps"),
+        (tree(0, [0], [5]).advance, "then.tree"),
+    ]:
+        request = target_service_pb2.SearchRequest(open=begin, then=then)
+        failure = await failure_of(stub.Search(request, timeout=5))
+        assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert [violation.field for violation in failure.violations] == [field]
+
+
 async def test_saying_nothing_is_an_empty_session(channel, all_slots_back):
     async with target_session(channel):
         pass
