@@ -119,7 +119,7 @@ bench: $(RUNTIME)  ## Measure searches and served requests (BUNDLE, DATASET; som
 .PHONY: bench-overhead
 bench-overhead: $(RUNTIME)  ## Measure the services' overhead at K = 10 (BUNDLE, DATASET)
 	@test -n "$(BUNDLE)" -a -n "$(DATASET)" || { echo "usage: make bench-overhead BUNDLE=DIR DATASET=DIR"; exit 2; }
-	$(BENCH) served $(BUNDLE) --dataset $(DATASET) --k 10 --prompts 30 --requests 100 --out $(RESULTS)/overhead-small.json
+	$(BENCH) served $(BUNDLE) --dataset $(DATASET) --k 10 --prompts 30 --requests 60 --out $(RESULTS)/overhead-small.json
 
 # ---------------------------------------------------------------- load
 
