@@ -85,7 +85,7 @@ def unknown_items(field: str, item_ids: Sequence[str], positions: np.ndarray) ->
     ]
     return InvalidRequest(
         violations,
-        f"{len(violations)} unknown item ids",
+        None if len(violations) == 1 else f"{len(violations)} unknown item ids",
         metadata={"unknown_item_ids": ",".join(item_ids[at] for at in positions[:MAX_LISTED])},
     )
 
