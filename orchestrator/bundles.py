@@ -79,8 +79,7 @@ class BundleTable:
         servings = []
         for path in paths:
             bundle = _load(path)
-            # Builds the map from ids, so that no request has to.
-            bundle.trie.index_of([])
+            bundle.trie.prepare()
             servings.append(Serving(bundle, mean_fan_outs(bundle.trie), ItemTable(bundle)))
         return cls(servings)
 

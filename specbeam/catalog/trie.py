@@ -208,6 +208,11 @@ class ItemTrie:
         except KeyError as error:
             raise CatalogError([f"{Path(path).name}: array {error} is missing"]) from error
 
+    def prepare(self) -> None:
+        """Build the look-up tables now, so that the first request does not wait for them."""
+        self.index_of(())
+        self.find(self.leaf_paths(np.arange(1)))
+
     # ---- look-ups -----------------------------------------------------------------------------
 
     def item_id(self, item: int) -> str:
@@ -277,10 +282,33 @@ class ItemTrie:
         Args:
             paths: token paths.  Shape (n, d), 1 <= d <= L.
         """
+        if paths.shape[1] == self.depth and self._token_bits * self.depth < 64:
+            return self._find_leaves(paths)
         nodes = np.zeros(len(paths), np.int64)
         for level in range(paths.shape[1]):
             nodes = self.child(level, nodes, paths[:, level])
         return nodes
+
+    @property
+    def _token_bits(self) -> int:
+        """Bits of the largest token."""
+        if "largest" not in self._tables:
+            self._tables["largest"] = np.array([level.token.max() for level in self.levels])
+        return int(self._tables["largest"].max()).bit_length()
+
+    def _find_leaves(self, paths: np.ndarray) -> np.ndarray:
+        """`find` for whole paths: one look-up among paths packed into integers of equal order."""
+        shifts = self._token_bits * np.arange(self.depth)[::-1]
+        if "packed" not in self._tables:
+            every_leaf = np.arange(self.num_leaves)
+            table = self._gather_paths(self.depth, every_leaf).astype(np.int64)
+            self._tables["packed"] = (table << shifts).sum(axis=1)
+        packed = self._tables["packed"]
+        tokens = np.asarray(paths, np.int64)
+        wanted = (tokens << shifts).sum(axis=1)
+        found = np.minimum(np.searchsorted(packed, wanted), len(packed) - 1)
+        in_range = ((tokens >= 0) & (tokens >> self._token_bits == 0)).all(axis=1)
+        return np.where((packed[found] == wanted) & in_range, found, -1)
 
     def node_paths(self, level: int, nodes: np.ndarray) -> np.ndarray:
         """Return the token path of each node of `level`.  Shape (n, level), int32."""
