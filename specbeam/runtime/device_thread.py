@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -142,22 +143,26 @@ class DeviceThread:
             return
         self._ready.set_result(None)
         while (job := self._jobs.get()) is not None:
-            _run(job)
+            answer = _run(job)
+            # Before the waiter hears of it: who has an answer finds the queue shorter.
             with self._lock:
                 self._waiting -= 1
+            answer()
             # Do not keep the last job's tensors alive while waiting for the next.
-            del job
+            del job, answer
 
 
-def _run(job: _Job) -> None:
-    if not job.future.set_running_or_notify_cancel():
-        return
+def _run(job: _Job) -> Callable[[], None]:
+    """Run a job and return what tells its waiter."""
+    future = job.future
+    if not future.set_running_or_notify_cancel():
+        return lambda: None
     start_ns = time.monotonic_ns()
     try:
         value = job.run()
     except BaseException as error:
         # Also KeyboardInterrupt and SystemExit: the waiter decides, the thread goes on.
-        job.future.set_exception(error)
-        return
+        return partial(future.set_exception, error)
     queue_ms = (start_ns - job.queued_ns) / 1e6
-    job.future.set_result(JobResult(value, queue_ms, start_ns, time.monotonic_ns()))
+    result = JobResult(value, queue_ms, start_ns, time.monotonic_ns())
+    return partial(future.set_result, result)
