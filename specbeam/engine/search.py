@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +47,11 @@ class SpeculationSpec:
 
 def plain_search(runner: ModelRunner, expansion: AnyExpansion, spec: SearchSpec) -> Turn:
     """Beam search without speculation (A1): one pass per level, beams sharing the prompt's KV."""
-    session = BeamSession(runner, expansion, spec.beam_width, spec.leaf_filter)
-    try:
+    with closing(BeamSession(runner, expansion, spec.beam_width, spec.leaf_filter)) as session:
         turn = session.open(spec.prompt)
         while not session.finished:
             turn = turn.then(session.plain_step())
         return turn
-    finally:
-        session.close()
 
 
 def speculative_search(
@@ -68,18 +66,16 @@ def speculative_search(
     Level 1 comes exactly from the target's root, the draft proposes below it, one pass verifies the
     tree; after a miss the next round starts at the deepest exact level.
     """
-    session = BeamSession(target, expansion, spec.beam_width, spec.leaf_filter)
-    drafting = DraftSession(draft, expansion, spec.beam_width, spec.leaf_filter)
-    try:
+    with (
+        closing(BeamSession(target, expansion, spec.beam_width, spec.leaf_filter)) as session,
+        closing(DraftSession(draft, expansion, spec.beam_width, spec.leaf_filter)) as drafting,
+    ):
         turn = session.open(spec.prompt)
         drafting.open(spec.prompt)
         while not session.finished:
             tree = draft_tree(drafting, session.beams, speculation, expansion.trie, spec.beam_width)
             turn = turn.then(session.advance(tree, speculation.max_rows))
         return turn
-    finally:
-        session.close()
-        drafting.close()
 
 
 def draft_tree(

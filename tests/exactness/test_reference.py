@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from specbeam.catalog import compile_exclusions, rank_items
+from specbeam.decoding import host_expansion
 from specbeam.engine import SearchSpec, plain_search
 from tests.exactness.cases import (
     DRAFTS,
@@ -61,6 +62,17 @@ def test_plain_search_equals_reference(worlds: list[World]) -> None:
                 world.trie, turn.beams.nodes, turn.beams.scores, case.num_items, excluded
             )
             assert_equal(case, ranked, expected_items(case))
+
+
+def test_levels_too_large_for_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's piecewise gather of children answers what its tables do."""
+    monkeypatch.setattr(host_expansion, "MAX_TABLE_ENTRIES", 0)
+    for seed in (1, 2, 3, 5, 9, 11):
+        world = make_world(seed)
+        rng = np.random.default_rng(seed)
+        for draft in DRAFTS:
+            case = make_case(world, rng)
+            assert_equal(case, run_case(case, draft, rng, Seen()), expected_items(case))
 
 
 @pytest.mark.parametrize("grid", [0.5, 4.0, 1e6])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from specbeam.catalog import CatalogError, ItemTrie
+from specbeam.catalog import trie as trie_module
 
 
 def random_catalog(seed: int, items: int = 300) -> tuple[np.ndarray, list[str], np.ndarray]:
@@ -46,6 +47,30 @@ def test_unknown_paths_are_not_found() -> None:
     paths = np.array([[3, 6], [4, 7], [9, 5], [0, 0], [3, 7]])
     assert trie.find(paths).tolist() == [-1, -1, -1, -1, 1]
     assert trie.child(1, np.array([-1, 0]), np.array([5, 5])).tolist() == [-1, 0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_large_catalogues_look_up_without_tables(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the size limits bisection and gathers answer what scans and tables do."""
+    paths, ids, counts = random_catalog(seed)
+    small = ItemTrie.build(paths, ids, counts)
+    rng = np.random.default_rng(seed)
+    wanted = np.concatenate([paths, rng.integers(0, 30, (200, paths.shape[1]))])
+    leaves = np.arange(small.num_leaves)
+    answers = [small.find(wanted[:, : d + 1]) for d in range(small.depth)]
+    table = small.leaf_paths(leaves)
+    monkeypatch.setattr(trie_module, "SCANNED_CHILDREN", 0)
+    monkeypatch.setattr(trie_module, "MAX_TABLE_ENTRIES", 0)
+    large = ItemTrie.build(paths, ids, counts)
+    large._tables["largest"] = np.array([2**62])  # too wide to pack a path into one integer
+    for depth, answer in enumerate(answers):
+        np.testing.assert_array_equal(large.find(wanted[:, : depth + 1]), answer)
+    np.testing.assert_array_equal(large.leaf_paths(leaves), table)
+    nodes = np.arange(small.levels[1].num_nodes)
+    np.testing.assert_array_equal(large.node_paths(1, nodes), small.node_paths(1, nodes))
+    assert "paths" not in large._tables
 
 
 def test_saved_trie_is_the_same(tmp_path: Path) -> None:
