@@ -171,7 +171,7 @@ def _median_ms(runner: ModelRunner, slot: int, prefix: int, rows: int) -> float:
     for attempt in range(_REPEATS + 1):
         _synchronise(runner)
         start = time.perf_counter()
-        runner.forward_rows(slot, prefix, tokens, positions, alone)
+        runner.logits(runner.forward_rows(slot, prefix, tokens, positions, alone))
         _synchronise(runner)
         if attempt:  # the first one warms up
             times.append((time.perf_counter() - start) * 1000)

@@ -1,4 +1,4 @@
-"""One model on one device: rows in, logits out."""
+"""One model on one device: rows in, hidden states and logits out."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ class ModelRunner:
             prompt: vocabulary ids.  Shape (P,), 1 <= P <= max_prompt_tokens.
 
         Returns:
-            Logits after the last token.  Shape (1, V), at least fp32.
+            Hidden state after the last token; see `logits`.  Shape (1, hidden).
         """
         tokens = torch.as_tensor(prompt, dtype=torch.int64, device=self.device)
         positions = torch.arange(len(prompt), device=self.device)
         cache = SlotCache(self.pool.view(slot), 0, len(prompt))
         hidden = run_body(self._body, tokens, positions, None, cache)
-        return self._logits(hidden[-1:])
+        return hidden[-1:]
 
     @torch.inference_mode()
     def forward_rows(
@@ -117,20 +117,28 @@ class ModelRunner:
             sees: which tree rows each row sees, itself included.  Shape (R, T + R), bool.
 
         Returns:
-            Logits of every row.  Shape (R, V), at least fp32.
+            Hidden states of every row; see `logits`.  Shape (R, hidden).
         """
         end = prompt_tokens + sees.shape[1]
         cache = SlotCache(self.pool.view(slot), end - len(tokens), end)
         mask = fold_mask(sees, prompt_tokens, self._heads_per_group, self.dtype)
-        hidden = run_body(
+        return run_body(
             self._body,
             torch.as_tensor(tokens, dtype=torch.int64, device=self.device),
             torch.as_tensor(positions, dtype=torch.int64, device=self.device),
             mask.to(self.device),
             cache,
         )
-        return self._logits(hidden)
 
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    @torch.inference_mode()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Apply the LM head.
+
+        Args:
+            hidden: states after the last norm.  Shape (R, hidden).
+
+        Returns:
+            Shape (R, V), at least fp32.
+        """
         logits: torch.Tensor = self._head(hidden)
         return logits if logits.dtype == torch.float64 else logits.float()

@@ -89,9 +89,9 @@ class RowScorer:
 
     def prefill(self, prompt: np.ndarray) -> None:
         """Run the prompt; afterwards the root (level 0) is scored."""
-        logits = self._runner.prefill(self._leased(), prompt)
+        hidden = self._runner.prefill(self._leased(), prompt)
         self._prompt_tokens = len(prompt)
-        self._score(0, np.zeros(1, np.int64), logits)
+        self._score(0, np.zeros(1, np.int64), self._runner.logits(hidden))
 
     def add_rows(self, wanted: dict[int, np.ndarray]) -> int:
         """Run one forward over the nodes (and ancestors) that have no row yet.
@@ -106,7 +106,8 @@ class RowScorer:
             raise AssertionError(f"{len(self._rows)} rows exceed the slot's {self._rows.capacity}")
         prompt = self._prompt_tokens
         positions = new.levels + (prompt - 1)
-        logits = self._runner.forward_rows(self._leased(), prompt, new.tokens, positions, new.sees)
+        hidden = self._runner.forward_rows(self._leased(), prompt, new.tokens, positions, new.sees)
+        logits = self._runner.logits(hidden)
         row = 0
         for level, nodes in new.by_level.items():
             self._score(level, nodes, logits[row : row + len(nodes)])
