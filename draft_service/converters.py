@@ -14,7 +14,7 @@ from specbeam import __version__
 from specbeam.bundle import Fingerprints, Manifest
 from specbeam.catalog import ItemTrie, filter_from_leaves
 from specbeam.draft.v1alpha1 import draft_service_pb2
-from specbeam.engine.cost import CostPoint
+from specbeam.model_service.host import ModelHost
 from specbeam.runtime.device_thread import JobResult
 from specbeam.runtime.errors import FingerprintMismatch, Violation
 from specbeam.runtime.session_header import (
@@ -147,10 +147,9 @@ def encode_level(job: JobResult[LevelResult]) -> draft_service_pb2.DraftResponse
     )
 
 
-def encode_info(
-    model: DraftModel, *, slots_free: int, threads: int, costs: tuple[CostPoint, ...]
-) -> draft_service_pb2.GetInfoResponse:
+def encode_info(host: ModelHost[DraftModel]) -> draft_service_pb2.GetInfoResponse:
     """Return what is served, its limits and its costs."""
+    model = host.model
     manifest, config = model.bundle.manifest, model.runner.config
     prints = manifest.fingerprints
     bundle = draft_service_pb2.DraftBundleInfo(
@@ -164,8 +163,8 @@ def encode_info(
     return draft_service_pb2.GetInfoResponse(
         bundles=[bundle],
         slots=config.slots,
-        slots_free=slots_free,
-        threads=threads,
+        slots_free=host.slots.gate.free,
+        threads=host.threads,
         device=config.device,
         dtype=_TORCH_DTYPES[config.dtype],
         version=__version__,
@@ -173,7 +172,7 @@ def encode_info(
         max_nodes=model.limits.max_nodes,
         costs=[
             draft_service_pb2.DraftCostPoint(rows=c.rows, prefix_tokens=c.prefix_tokens, ms=c.ms)
-            for c in costs
+            for c in host.costs
         ],
     )
 

@@ -10,7 +10,7 @@ from specbeam.bundle import Manifest
 from specbeam.catalog import ItemTrie, LeafFilter, filter_from_leaves
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.tree import CandidateTree
-from specbeam.engine.cost import CostPoint
+from specbeam.model_service.host import ModelHost
 from specbeam.runtime.device_thread import JobResult
 from specbeam.runtime.errors import FingerprintMismatch, Violation
 from specbeam.runtime.session_header import (
@@ -186,14 +186,9 @@ def encode_turn(job: JobResult[TurnResult]) -> target_service_pb2.VerifyResponse
     )
 
 
-def encode_info(
-    model: TargetModel,
-    *,
-    slots_free: int,
-    threads: int,
-    costs: tuple[CostPoint, ...],
-) -> target_service_pb2.GetInfoResponse:
+def encode_info(host: ModelHost[TargetModel]) -> target_service_pb2.GetInfoResponse:
     """Return what is served, its limits and its costs."""
+    model = host.model
     manifest, trie, config = model.bundle.manifest, model.bundle.trie, model.runner.config
     bundle = target_service_pb2.BundleInfo(
         name=manifest.name,
@@ -213,8 +208,8 @@ def encode_info(
     return target_service_pb2.GetInfoResponse(
         bundles=[bundle],
         slots=config.slots,
-        slots_free=slots_free,
-        threads=threads,
+        slots_free=host.slots.gate.free,
+        threads=host.threads,
         device=config.device,
         dtype=_TORCH_DTYPES[config.dtype],
         version=__version__,
@@ -223,7 +218,7 @@ def encode_info(
         max_beam_width=model.limits.max_beam_width,
         costs=[
             target_service_pb2.CostPoint(rows=c.rows, prefix_tokens=c.prefix_tokens, ms=c.ms)
-            for c in costs
+            for c in host.costs
         ],
     )
 

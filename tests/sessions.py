@@ -1,7 +1,8 @@
 """Drives target and draft sessions over the wire in tests."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,3 +161,10 @@ async def failure_of(answer: Awaitable[Any]) -> RpcFailure:
     except grpc.aio.AioRpcError as error:
         return decode_error(error)
     raise AssertionError("the call did not fail")
+
+
+async def until_slots_are_back(info: Callable[[], Awaitable[Any]], total: int) -> None:
+    """Wait until a service that answers `info()` has every slot free."""
+    async with asyncio.timeout(5):
+        while (await info()).slots_free != total:
+            await asyncio.sleep(0.01)
