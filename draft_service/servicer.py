@@ -22,8 +22,6 @@ class DraftServicer(draft_service_pb2_grpc.DraftServiceServicer):
         """Serve the host's model; a session that sits idle for `idle_lease_s` is ended."""
         self._host = host
         self._idle_lease_s = idle_lease_s
-        model = host.model
-        self._served = converters.Served(model.bundle.manifest, model.bundle.trie, model.limits)
 
     async def Draft(
         self,
@@ -36,14 +34,16 @@ class DraftServicer(draft_service_pb2_grpc.DraftServiceServicer):
         first = await stream.next()
         if first is None:
             return
-        request = converters.decode_open(first, self._served)
+        request = converters.decode_open(first, self._host.model)
         await self._host.slots.acquire(budget.remaining_s())
         session = DraftingSession(self._host.model, request)
         try:
             opened = await self._host.device.run_timed(session.open)
             yield converters.encode_ready(opened, len(request.prompt))
             while (message := await stream.next()) is not None:
-                session.begin(converters.decode_propose(message, self._served, request.beam_width))
+                session.begin(
+                    converters.decode_propose(message, self._host.model, request.beam_width)
+                )
                 last = False
                 while not last:
                     drafted = await self._host.device.run_timed(session.next_level)

@@ -22,8 +22,6 @@ class TargetServicer(target_service_pb2_grpc.TargetServiceServicer):
         """Serve the host's model; a session that sits idle for `idle_lease_s` is ended."""
         self._host = host
         self._idle_lease_s = idle_lease_s
-        model = host.model
-        self._served = converters.Served(model.bundle.manifest, model.bundle.trie, model.limits)
 
     async def Verify(
         self,
@@ -36,7 +34,7 @@ class TargetServicer(target_service_pb2_grpc.TargetServiceServicer):
         first = await stream.next()
         if first is None:
             return
-        request = converters.decode_open(first, self._served)
+        request = converters.decode_open(first, self._host.model)
         await self._host.slots.acquire(budget.remaining_s())
         session = TargetSession(self._host.model, request)
         try:
@@ -54,7 +52,7 @@ class TargetServicer(target_service_pb2_grpc.TargetServiceServicer):
     ) -> target_service_pb2.SearchResponse:
         """Run a whole search without a draft; see target_service.proto."""
         budget = self._host.admit(context)
-        search = converters.decode_search(request, self._served)
+        search = converters.decode_search(request, self._host.model)
         await self._host.slots.acquire(budget.remaining_s())
         session = TargetSession(self._host.model, search)
         try:

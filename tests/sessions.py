@@ -1,6 +1,5 @@
 """Drives target and draft sessions over the wire in tests."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from specbeam.draft.v1alpha1 import draft_service_pb2_grpc
 from specbeam.runtime.status import RpcFailure, decode_error
 from specbeam.target.v1alpha1 import session_pb2, target_service_pb2_grpc
 from specbeam.target.v1alpha1 import target_service_pb2 as target_pb
+from tests.waiting import until
 
 TIMEOUT_S = 20.0
 
@@ -165,6 +165,8 @@ async def failure_of(answer: Awaitable[Any]) -> RpcFailure:
 
 async def until_slots_are_back(info: Callable[[], Awaitable[Any]], total: int) -> None:
     """Wait until a service that answers `info()` has every slot free."""
-    async with asyncio.timeout(5):
-        while (await info()).slots_free != total:
-            await asyncio.sleep(0.01)
+
+    async def free() -> int:
+        return int((await info()).slots_free)
+
+    await until(free, total)
