@@ -5,9 +5,11 @@ from specbeam.engine.kv_pool import NoFreeSlotError
 from specbeam.engine.runner import ModelRunner, RunnerConfig
 from specbeam.engine.search import SearchSpec, SpeculationSpec, plain_search, speculative_search
 from specbeam.engine.session import BeamSession, SearchModel, Turn
+from specbeam.engine.support import ContextTooShortError, UnsupportedModelError
 
 __all__ = [
     "BeamSession",
+    "ContextTooShortError",
     "DraftSession",
     "DraftedLevel",
     "ModelRunner",
@@ -17,6 +19,7 @@ __all__ = [
     "SearchSpec",
     "SpeculationSpec",
     "Turn",
+    "UnsupportedModelError",
     "plain_search",
     "speculative_search",
 ]
