@@ -1,5 +1,6 @@
 """One model on one device: tree-attention forward, KV slots, sessions, whole searches."""
 
+from specbeam.engine.adapters import MissingExtraError
 from specbeam.engine.drafter import DraftedLevel, DraftSession
 from specbeam.engine.kv_pool import NoFreeSlotError
 from specbeam.engine.runner import ModelRunner, RunnerConfig
@@ -12,6 +13,7 @@ __all__ = [
     "ContextTooShortError",
     "DraftSession",
     "DraftedLevel",
+    "MissingExtraError",
     "ModelRunner",
     "NoFreeSlotError",
     "RunnerConfig",

@@ -91,10 +91,11 @@ class ModelRunner:
 
     @classmethod
     def load(cls, directory: Path, config: RunnerConfig) -> ModelRunner:
-        """Load a checkpoint directory.
+        """Load a checkpoint directory; a LoRA adapter in its `adapter/` is merged.
 
         Raises:
-            UnsupportedModelError: the engine does not run its kind.
+            UnsupportedModelError: the engine does not run its kind, or that of its adapter.
+            MissingExtraError: it has an adapter and peft is not installed.
             ContextTooShortError: it cannot see a whole prompt and an item at once.
             OSError: the checkpoint is missing or damaged.
         """

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from specbeam.engine.adapters import ADAPTER_DIR, merge_adapter
 from specbeam.engine.decoder import Decoder, DecoderShape, LayerWeights
 from specbeam.engine.linear import Linear, linear_of, worth_packing
 from specbeam.engine.support import UnsupportedModelError, check_context, check_family
@@ -38,22 +39,30 @@ class ModelParts:
 
 
 def load_causal_lm(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """Load a checkpoint from disk only, on the CPU.
+    """Load a checkpoint from disk only, on the CPU, its adapter merged.
 
     Args:
-        directory: Hugging Face checkpoint.
+        directory: Hugging Face checkpoint; a LoRA adapter may stand below it in `adapter/`.
         dtype: parameter type.
 
     Raises:
-        UnsupportedModelError: the engine does not run its kind.
+        UnsupportedModelError: the engine does not run its kind, or that of its adapter.
+        MissingExtraError: it has an adapter and peft is not installed.
         OSError: the checkpoint is missing or damaged.
     """
     disable_progress_bar()  # a service logs lines, not bars
     config, _ = PreTrainedConfig.get_config_dict(str(directory), local_files_only=True)
     check_family(config)
+    adapter = directory / ADAPTER_DIR
+    loaded_as = torch.promote_types(dtype, torch.float32) if adapter.is_dir() else dtype
     model = AutoModelForCausalLM.from_pretrained(
-        str(directory), dtype=dtype, local_files_only=True, use_safetensors=True
+        str(directory), dtype=loaded_as, local_files_only=True, use_safetensors=True
     )
+    if adapter.is_dir():
+        model = merge_adapter(model, adapter)
+        # Not `model.to`: the rotary frequencies are a buffer and stay fp32.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
     return cast(PreTrainedModel, model)
 
 
