@@ -56,9 +56,13 @@ class HostExpansion(Expansion[np.ndarray]):
         # Padding reads some column and is overwritten below.
         columns = torch.from_numpy(scores.columns.host(tokens).astype(np.int64, copy=False))
         # torch gathers rows four times as fast as numpy's fancy indexing.
-        found = scores.values.gather(1, columns).numpy()
+        gathered = scores.values.gather(1, columns)
+        found = gathered.numpy()
         found[gone] = -np.inf
-        return ScoredLevel(nodes, _normalised(found) if scores.over_children else found)
+        if scores.over_children:
+            found = torch.log_softmax(gathered, dim=-1).numpy()
+            found[gone] = -np.inf  # not a number where nothing is left of a row
+        return ScoredLevel(nodes, found)
 
     def select(
         self,
@@ -155,16 +159,6 @@ class HostExpansion(Expansion[np.ndarray]):
             return None
         alive = self._alive_children(level, nodes, allowed)
         return np.where(alive, 0.0, -np.inf).astype(dtype)
-
-
-def _normalised(logits: np.ndarray) -> np.ndarray:
-    """Log-softmax of each row over what is not -inf.  Shape (R, C)."""
-    top = logits.max(axis=1, keepdims=True)
-    top[top == -np.inf] = 0.0
-    total = np.exp(logits - top).sum(axis=1, keepdims=True)
-    total[total == 0.0] = 1.0  # nothing left in the row
-    normalised: np.ndarray = logits - (top + np.log(total))
-    return normalised
 
 
 def _rows_of(level_nodes: np.ndarray, nodes: np.ndarray) -> np.ndarray | slice | None:
