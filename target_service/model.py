@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from specbeam.bundle import Bundle, BundleError
-from specbeam.decoding.expansion import AnyExpansion, open_expansion
-from specbeam.engine import ModelRunner, RunnerConfig
-from specbeam.model_service.loading import load_runner, open_bundle
-
-# The one score convention the engine computes.
-SCORE_KIND = "VOCAB"
+from specbeam.bundle import Bundle
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
+from specbeam.model_service.loading import load_runner, open_bundle, open_search
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +31,18 @@ class TargetModel:
 
     Attributes:
         bundle: the bundle it comes from.
-        runner: the model with its KV slots.
-        trie: the catalogue on the model's device.
+        search: the model with its KV slots, and the catalogue on its device.
         limits: what one session may ask for.
     """
 
     bundle: Bundle
-    runner: ModelRunner
-    trie: AnyExpansion
+    search: SearchModel
     limits: Limits
+
+    @property
+    def runner(self) -> ModelRunner:
+        """The model with its KV slots."""
+        return self.search.runner
 
     @property
     def fingerprint(self) -> str:
@@ -74,9 +73,6 @@ def load_target(
             not there.
     """
     bundle = open_bundle(directory, device)
-    if bundle.manifest.score_kind != SCORE_KIND:
-        kind = bundle.manifest.score_kind
-        raise BundleError([f"the bundle's score_kind is {kind}, only {SCORE_KIND} is served"])
     config = RunnerConfig(
         device=device,
         dtype=dtype,
@@ -86,4 +82,4 @@ def load_target(
     )
     runner = load_runner(bundle, bundle.target_dir, config)
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
-    return TargetModel(bundle, runner, open_expansion(bundle.trie, runner.device), limits)
+    return TargetModel(bundle, open_search(bundle, runner), limits)

@@ -6,6 +6,7 @@ import numpy as np
 
 from specbeam.bundle import BundleError
 from specbeam.decoding.beams import Beams
+from specbeam.model_service.loading import empty_prompt
 from target_service.model import TargetModel
 from target_service.session import PlainSteps, RunToEnd, SearchRequest, Step, TargetSession
 
@@ -24,7 +25,7 @@ def check_search(model: TargetModel) -> None:
         SelfTestError: they differ by more than rounding explains.
     """
     width = min(model.bundle.manifest.default_beam_width, model.limits.max_beam_width)
-    plain = _search(model, width, Step(1, PlainSteps(model.trie.depth)))
+    plain = _search(model, width, Step(1, PlainSteps(model.bundle.trie.depth)))
     exhaustive = _search(model, width, Step(1, RunToEnd()))
     if not (np.isfinite(plain.scores).all() and np.isfinite(exhaustive.scores).all()):
         raise SelfTestError(["the target model's scores are not finite"])
@@ -34,8 +35,7 @@ def check_search(model: TargetModel) -> None:
 
 
 def _search(model: TargetModel, width: int, step: Step) -> Beams:
-    template = model.bundle.template
-    prompt = np.asarray((*template.prefix, *template.suffix), np.int64)
+    prompt = empty_prompt(model.bundle)
     session = TargetSession(model, SearchRequest(prompt, width, model.limits.max_rows))
     try:
         session.open()

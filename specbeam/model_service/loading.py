@@ -1,11 +1,14 @@
-"""Opening the checkpoints of a bundle."""
+"""Opening a bundle's models."""
 
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError
 
 from specbeam.bundle import Bundle, BundleError, load_bundle
-from specbeam.engine import ModelRunner, RunnerConfig
+from specbeam.decoding.expansion import open_expansion
+from specbeam.decoding.scoring import Scoring
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.engine.devices import device_problem
 
 
@@ -32,3 +35,24 @@ def load_runner(bundle: Bundle, checkpoint: Path, config: RunnerConfig) -> Model
         where = checkpoint.relative_to(bundle.path)
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError([f"{where}/ cannot be loaded: {line}"]) from error
+
+
+def open_search(bundle: Bundle, runner: ModelRunner) -> SearchModel:
+    """Join a model and its bundle's catalogue under the bundle's score convention.
+
+    Raises:
+        BundleError: They do not fit each other.
+    """
+    manifest = bundle.manifest
+    codebooks = tuple(level.token_ids() for level in manifest.levels) or None
+    scoring = Scoring(manifest.score_kind, codebooks)
+    try:
+        return SearchModel.open(runner, open_expansion(bundle.trie, runner.device, scoring))
+    except ValueError as error:
+        raise BundleError([str(error)]) from error
+
+
+def empty_prompt(bundle: Bundle) -> np.ndarray:
+    """Return the prompt of a user without a history, vocabulary ids.  Shape (P,), int64."""
+    nothing = np.zeros((0, bundle.trie.depth), np.int32)
+    return bundle.template.render(nothing).astype(np.int64)
