@@ -1,7 +1,6 @@
 """Between the messages of the API and the domain. Every rule of the request is checked here."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from orchestrator.bundles import Serving
 from orchestrator.flags import Flag
@@ -99,18 +98,14 @@ def to_query(message: pb.RecommendRequest, limits: Limits, default: Speculation)
         beam_width=message.beam_width,
         speculation=_SPECULATIONS.get(message.speculation, default),
         max_rows=message.max_rows,
-        exclude_history=_optional(chosen, "exclude_history"),
+        exclude_history=chosen.exclude_history if chosen.HasField("exclude_history") else None,
         exclude_item_ids=tuple(chosen.exclude_item_ids),
         allow_item_ids=tuple(chosen.allow_item_ids) or None,
         required_tags=tuple(tuple(clause.any_of) for clause in chosen.required_tags),
-        created_after_ms=_optional(chosen, "created_after_ms"),
+        created_after_ms=(chosen.created_after_ms if chosen.HasField("created_after_ms") else None),
         allow_no_history=types.DEGRADATION_NO_HISTORY in message.allowed_degradations,
         include_metadata=message.include_metadata,
     )
-
-
-def _optional(message: types.Filter, field: str) -> Any:
-    return getattr(message, field) if message.HasField(field) else None
 
 
 def _check_filter(message: types.Filter, found: _Violations, limits: Limits) -> None:

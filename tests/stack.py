@@ -15,9 +15,9 @@ from orchestrator.settings import OrchestratorSettings
 from specbeam.bundle import Bundle
 from specbeam.catalog import ItemTrie, pad_paths, rank_items
 from specbeam.client import Recommendation, RecommendClient
-from specbeam.engine import ModelRunner, RunnerConfig
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.engine.search import SearchSpec, plain_search
-from specbeam.model_service.loading import open_search
+from specbeam.model_service.loading import scoring_of
 from specbeam.runtime.channel import create_channel
 from specbeam.runtime.lifecycle import ServiceApp
 from specbeam.target.v1alpha1 import target_service_pb2
@@ -120,6 +120,11 @@ class Oracle:
             max_rows=1024,
         )
         self._runner = ModelRunner.load(bundle.target_dir, config)
+        # The codes of a level are those of the whole catalogue, whatever is allowed.
+        levels = range(1, bundle.trie.depth + 1)
+        used = tuple(bundle.trie.level_tokens(level) for level in levels)
+        scoring = scoring_of(bundle.manifest)
+        self._scoring = replace(scoring, codebooks=scoring.codebooks or used)
 
     def rank(
         self,
@@ -145,7 +150,7 @@ class Oracle:
             [item.item_id for item in kept],
             np.array([item.popularity for item in kept]),
         )
-        search = open_search(replace(self._bundle, trie=catalogue), self._runner)
+        search = SearchModel.of(self._runner, catalogue, self._scoring)
         beams = plain_search(search, SearchSpec(prompt, width)).beams
         ranked = rank_items(catalogue, beams.nodes, beams.scores, num_items)
         by_id = {item.item_id: item for item in kept}

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 
-from specbeam.bundle import Bundle, BundleError, load_bundle
-from specbeam.decoding.expansion import open_expansion
+from specbeam.bundle import Bundle, BundleError, Manifest, load_bundle
 from specbeam.decoding.scoring import Scoring
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.engine.devices import device_problem
@@ -37,17 +36,22 @@ def load_runner(bundle: Bundle, checkpoint: Path, config: RunnerConfig) -> Model
         raise BundleError([f"{where}/ cannot be loaded: {line}"]) from error
 
 
+def scoring_of(manifest: Manifest) -> Scoring:
+    """Return the score convention of a bundle, with its codebooks if it has any."""
+    codebooks = [
+        np.arange(level.token_offset, level.token_offset + level.size) for level in manifest.levels
+    ]
+    return Scoring(manifest.score_kind, tuple(codebooks) or None)
+
+
 def open_search(bundle: Bundle, runner: ModelRunner) -> SearchModel:
     """Join a model and its bundle's catalogue under the bundle's score convention.
 
     Raises:
         BundleError: They do not fit each other.
     """
-    manifest = bundle.manifest
-    codebooks = tuple(level.token_ids() for level in manifest.levels) or None
-    scoring = Scoring(manifest.score_kind, codebooks)
     try:
-        return SearchModel.open(runner, open_expansion(bundle.trie, runner.device, scoring))
+        return SearchModel.of(runner, bundle.trie, scoring_of(bundle.manifest))
     except ValueError as error:
         raise BundleError([str(error)]) from error
 

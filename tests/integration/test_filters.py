@@ -12,6 +12,7 @@ from tests.stack import Oracle, Stack, running
 
 HOUR_MS = 3_600_000
 START_MS = 1000 * FIRST_TIME_S
+LATE_MS = START_MS + 700 * HOUR_MS
 HISTORY = [f"item-{number:04d}" for number in (3, 14, 15, 92, 65, 35)]
 BUNDLES = {
     "VOCAB": {"facts": True},
@@ -71,7 +72,7 @@ CASES: dict[str, tuple[RecommendOptions, Rule]] = {
         {"required_tags": [["nine", "third"], "half", ["quarter", "nine"]]},
         tagged("nine|third", "half", "quarter|nine"),
     ),
-    "fresh": ({"created_after": START_MS + 700 * HOUR_MS + 1}, made_after(START_MS + 700 * HOUR_MS + 1)),
+    "fresh": ({"created_after": LATE_MS + 1}, made_after(LATE_MS + 1)),
     "known age": ({"created_after": 0}, made_after(0)),
     "too fresh": ({"created_after": START_MS + 2000 * HOUR_MS}, lambda item: False),
     "allow list": ({"allow_item_ids": [*LISTED, "nowhere", *LISTED]}, one_of(LISTED)),
@@ -80,7 +81,7 @@ CASES: dict[str, tuple[RecommendOptions, Rule]] = {
     "none of them known": ({"allow_item_ids": ["nowhere", "neither"]}, lambda item: False),
     "one tagged": ({"required_tags": ["one"]}, tagged("one")),
     "nine tagged": ({"required_tags": ["nine"]}, tagged("nine")),
-    "no such combination": ({"required_tags": ["one", "two", "nine"]}, tagged("one", "two", "nine")),
+    "all rare tags": ({"required_tags": ["one", "two", "nine"]}, tagged("one", "two", "nine")),
     "tags and age": (
         {"required_tags": ["half"], "created_after": START_MS + 300 * HOUR_MS},
         both(tagged("half"), made_after(START_MS + 300 * HOUR_MS)),
