@@ -170,6 +170,7 @@ async def test_without_a_filter_nothing_is_missing(
             "ann", num_items=num_items, exclude_history=False, speculation=speculation
         )
         oracle.check(answer, oracle.rank(HISTORY, num_items))
+        assert (answer.work.drafted_nodes > 0) == (speculation == "on")
 
 
 async def test_tags_and_age_are_announced(served: tuple[Stack, Oracle]) -> None:
@@ -198,8 +199,9 @@ async def test_a_catalogue_without_facts_has_no_tags_and_no_ages(plain: Stack) -
 
 async def test_unknown_tags_are_named(plain: Stack) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        await plain.client.recommend("", required_tags=["half", ["a", "b"]], beam_width=300)
-    assert {(v.field, v.description) for v in caught.value.violations} >= {
+        await plain.client.recommend("", required_tags=["half", ["a", "b"]], max_rows=3)
+    assert {(v.field, v.description) for v in caught.value.violations} == {
+        ("max_rows", "a pass needs a row for each of the 10 beams"),
         ("filter.required_tags[0].any_of[0]", "the catalogue has no tag 'half'"),
         ("filter.required_tags[1].any_of[0]", "the catalogue has no tag 'a'"),
         ("filter.required_tags[1].any_of[1]", "the catalogue has no tag 'b'"),
