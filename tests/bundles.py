@@ -19,7 +19,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from specbeam.bundle import Bundle, LevelTokens, PromptTemplate, Window, write_bundle
+from specbeam.bundle import Bundle, BundleParts, LevelTokens, PromptTemplate, Window, write_bundle
 from specbeam.catalog import ItemTrie
 
 FIRST_CODE = 3  # 0 = padding, 1 = BOS, 2 = EOS
@@ -94,18 +94,20 @@ def build_bundle(
         if drafter:
             _save_llama(work / "draft", vocab_size, hidden=16, layers=1, dtype=dtype, seed=seed + 1)
         _save_items(work / "catalog.parquet", ids, paths, popularity)
-        return write_bundle(
-            directory,
+        parts = BundleParts(
             name=name,
             trie=trie,
-            template=PromptTemplate(prefix=(prompt_seed,), window=Window(max_items=50, stride=10)),
-            levels=[LevelTokens("abcdefgh"[d], int(o), codes) for d, o in enumerate(offsets)],
+            template=PromptTemplate.of_codes((prompt_seed,), window=Window(50, 10)),
+            levels=tuple(
+                LevelTokens("abcdefgh"[d], ((int(o), codes),)) for d, o in enumerate(offsets)
+            ),
             vocab_size=vocab_size,
             target_dir=work / "target",
-            drafters={"default": work / "draft"} if drafter else None,
+            drafters={"default": work / "draft"} if drafter else {},
             items_file=work / "catalog.parquet",
             default_beam_width=10,
         )
+        return write_bundle(directory, parts)
 
 
 def _save_llama(
