@@ -7,12 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from specbeam.bundle import Bundle, BundleError, load_bundle
+from specbeam.bundle import Bundle, BundleError
 from specbeam.decoding.expansion import AnyExpansion, open_expansion
 from specbeam.engine import ModelRunner, RunnerConfig
-from specbeam.engine.devices import device_problem
+from specbeam.model_service.loading import load_runner, open_bundle
 
 KIND = "model"
 
@@ -79,9 +77,7 @@ def load_drafter(
         BundleError: the bundle is damaged or has no such drafter of a kind served here, or the
             device is not there.
     """
-    if (problem := device_problem(device)) is not None:
-        raise BundleError([problem])
-    bundle = load_bundle(directory)
+    bundle = open_bundle(directory, device)
     _check_drafter(bundle, drafter)
     config = RunnerConfig(
         device=device,
@@ -90,11 +86,7 @@ def load_drafter(
         max_prompt_tokens=bundle.max_prompt_tokens,
         max_rows=scratch_rows(bundle.trie.depth, max_nodes, max_beam_width),
     )
-    try:
-        runner = ModelRunner.load(bundle.drafter_dir(drafter), config)
-    except (OSError, ValueError, SafetensorError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BundleError([f"drafters/{drafter}/ cannot be loaded: {line}"]) from error
+    runner = load_runner(bundle, bundle.drafter_dir(drafter), config)
     limits = Limits(bundle.max_prompt_tokens, max_nodes, max_beam_width)
     tensors = open_expansion(bundle.trie, runner.device)
     return DraftModel(bundle, drafter, _fingerprint(bundle, drafter), runner, tensors, limits)

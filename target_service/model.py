@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from specbeam.bundle import Bundle, BundleError, load_bundle
+from specbeam.bundle import Bundle, BundleError
 from specbeam.decoding.expansion import AnyExpansion, open_expansion
 from specbeam.engine import ModelRunner, RunnerConfig
-from specbeam.engine.devices import device_problem
+from specbeam.model_service.loading import load_runner, open_bundle
 
 # The one score convention the engine computes.
 SCORE_KIND = "VOCAB"
@@ -47,6 +45,11 @@ class TargetModel:
     trie: AnyExpansion
     limits: Limits
 
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of the weights."""
+        return self.bundle.manifest.fingerprints.model
+
 
 def scratch_rows(item_length: int, max_rows: int, max_beam_width: int) -> int:
     """Return the tree rows a KV slot must have room for, so that no session can run out of them.
@@ -70,9 +73,7 @@ def load_target(
         BundleError: the bundle is damaged, or needs what this service cannot do, or the device is
             not there.
     """
-    if (problem := device_problem(device)) is not None:
-        raise BundleError([problem])
-    bundle = load_bundle(directory)
+    bundle = open_bundle(directory, device)
     if bundle.manifest.score_kind != SCORE_KIND:
         kind = bundle.manifest.score_kind
         raise BundleError([f"the bundle's score_kind is {kind}, only {SCORE_KIND} is served"])
@@ -83,13 +84,6 @@ def load_target(
         max_prompt_tokens=bundle.max_prompt_tokens,
         max_rows=scratch_rows(bundle.trie.depth, max_rows, max_beam_width),
     )
-    try:
-        runner = ModelRunner.load(bundle.target_dir, config)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise BundleError([f"target/ cannot be loaded: {_first_line(error)}"]) from error
+    runner = load_runner(bundle, bundle.target_dir, config)
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
     return TargetModel(bundle, runner, open_expansion(bundle.trie, runner.device), limits)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

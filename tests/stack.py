@@ -1,7 +1,5 @@
 """All three services on loopback, in this process, for tests of whole requests."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from specbeam.target.v1alpha1 import target_service_pb2
 from specbeam.target.v1alpha1.target_service_pb2_grpc import TargetServiceStub
 from target_service.app import start_app as start_target
 from target_service.settings import TargetSettings
+from tests.waiting import until
 
 
 def target_settings(bundle: Bundle, port: int = 0) -> TargetSettings:
@@ -49,14 +48,6 @@ class Stack:
 
     async def until_slots_are_back(self) -> None:
         await until(lambda: self.slots_free(), 4)
-
-
-async def until(ask: Any, wanted: Any, timeout_s: float = 5.0) -> None:
-    """Wait until ``await ask()`` returns what is wanted."""
-    deadline = time.monotonic() + timeout_s
-    while (found := await ask()) != wanted:
-        assert time.monotonic() < deadline, f"still {found!r}, not {wanted!r}"
-        await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

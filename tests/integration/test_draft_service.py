@@ -20,7 +20,14 @@ from specbeam.runtime.channel import create_channel
 from specbeam.runtime.server import PortInUse
 from specbeam.target.v1alpha1 import session_pb2
 from tests.bundles import exact_norms, random_prompt, tiny_bundle
-from tests.sessions import draft_open, draft_session, failure_of, open_message, propose
+from tests.sessions import (
+    draft_open,
+    draft_session,
+    failure_of,
+    open_message,
+    propose,
+    until_slots_are_back,
+)
 
 SLOTS = 3
 EMPTY = draft_service_pb2.GetInfoRequest()
@@ -80,11 +87,7 @@ def info(channel):
 @pytest.fixture(autouse=True)
 async def all_slots_back(info):
     yield
-    for _ in range(500):
-        if (await info()).slots_free == SLOTS:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("a slot did not come back")
+    await until_slots_are_back(info, SLOTS)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from tests.sessions import (
     target_session,
     to_end,
     tree,
+    until_slots_are_back,
 )
 
 SLOTS = 4
@@ -92,11 +93,7 @@ def info(channel):
 @pytest.fixture
 async def all_slots_back(info):
     yield
-    for _ in range(500):
-        if (await info()).slots_free == SLOTS:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("a slot did not come back")
+    await until_slots_are_back(info, SLOTS)
 
 
 @pytest.fixture(scope="module")
@@ -654,7 +651,7 @@ async def test_a_taken_port_is_refused(app, settings):
 async def test_a_wrong_directory_ends_the_process_with_one_line(tmp_path):
     done = await asyncio.to_thread(run_process, "--bundle", str(tmp_path), "--port", "0")
     assert done.returncode == 3
-    assert done.stderr.startswith("target_service: cannot serve ")
+    assert done.stderr.startswith(f"target_service: cannot serve: {tmp_path}: ")
     assert done.stderr.count("\n") == 1
 
 
