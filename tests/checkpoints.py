@@ -1,4 +1,4 @@
-"""Checkpoints as other projects leave them: plain transformers and tokenizers code, nothing of ours.
+"""Checkpoints as other projects leave them, by plain transformers and tokenizers code.
 
 Random weights, a tokenizer trained on a few lines, code tokens added, embeddings resized.
 """
