@@ -10,7 +10,7 @@ from draft_service.session import (
 )
 from specbeam import __version__
 from specbeam.bundle import Fingerprints
-from specbeam.catalog import filter_from_leaves
+from specbeam.catalog import LeafSpec
 from specbeam.draft.v1alpha1 import draft_service_pb2
 from specbeam.model_service.host import ModelHost
 from specbeam.runtime.device_thread import JobResult
@@ -64,7 +64,7 @@ def decode_open(request: draft_service_pb2.DraftRequest, model: DraftModel) -> D
         found += leaf_violations(leaves, model.bundle.trie.num_leaves)
     raise_if_any(found)
     used = same_catalog and len(leaves) > 0
-    leaf_filter = filter_from_leaves(model.bundle.trie, leaves) if used else None
+    leaf_filter = model.filters.compile(LeafSpec(excluded_leaves=leaves)) if used else None
     return DraftRequest(prompt, message.search.beam_width, leaf_filter)
 
 

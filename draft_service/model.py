@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specbeam.bundle import Bundle, BundleError
-from specbeam.decoding.expansion import AnyExpansion, open_expansion
-from specbeam.engine import ModelRunner, RunnerConfig
-from specbeam.model_service.loading import load_runner, open_bundle
+from specbeam.catalog import FilterCompiler
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
+from specbeam.model_service.loading import load_runner, open_bundle, open_search
 
 KIND = "model"
 
@@ -38,17 +38,22 @@ class DraftModel:
         bundle: the bundle it comes from.
         drafter: its name in the bundle.
         fingerprint: content hash of the drafter's own files.
-        runner: the model with its KV slots.
-        trie: the catalogue on the model's device.
+        search: the model with its KV slots and the catalogue on its device.
+        filters: compiles request filters.
         limits: what one session may ask for.
     """
 
     bundle: Bundle
     drafter: str
     fingerprint: str
-    runner: ModelRunner
-    trie: AnyExpansion
+    search: SearchModel
+    filters: FilterCompiler
     limits: Limits
+
+    @property
+    def runner(self) -> ModelRunner:
+        """The model with its KV slots."""
+        return self.search.runner
 
 
 def scratch_rows(item_length: int, max_nodes: int, max_beam_width: int) -> int:
@@ -88,8 +93,8 @@ def load_drafter(
     )
     runner = load_runner(bundle, bundle.drafter_dir(drafter), config)
     limits = Limits(bundle.max_prompt_tokens, max_nodes, max_beam_width)
-    tensors = open_expansion(bundle.trie, runner.device)
-    return DraftModel(bundle, drafter, _fingerprint(bundle, drafter), runner, tensors, limits)
+    search, filters = open_search(bundle, runner), FilterCompiler(bundle.trie)
+    return DraftModel(bundle, drafter, _fingerprint(bundle, drafter), search, filters, limits)
 
 
 def _check_drafter(bundle: Bundle, drafter: str) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from specbeam import __version__
 from specbeam.bundle import Manifest
-from specbeam.catalog import ItemTrie, LeafFilter, filter_from_leaves
+from specbeam.catalog import FilterCompiler, ItemTrie, LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.tree import CandidateTree
 from specbeam.model_service.host import ModelHost
@@ -103,7 +103,7 @@ def _decode_open(message: target_service_pb2.Open, model: TargetModel) -> Search
         prompt=prompt,
         beam_width=message.search.beam_width,
         max_rows=min(message.search.max_rows or limits.max_rows, limits.max_rows),
-        leaf_filter=_leaf_filter(model.bundle.trie, leaves),
+        leaf_filter=_leaf_filter(model.filters, leaves),
         resume=resume,
     )
 
@@ -222,8 +222,8 @@ def _check_fingerprints(header: session_pb2.SessionHeader, manifest: Manifest) -
         )
 
 
-def _leaf_filter(trie: ItemTrie, leaves: NDArray[np.int64]) -> LeafFilter | None:
-    return filter_from_leaves(trie, leaves) if len(leaves) else None
+def _leaf_filter(filters: FilterCompiler, leaves: NDArray[np.int64]) -> LeafFilter | None:
+    return filters.compile(LeafSpec(excluded_leaves=leaves))
 
 
 def _decode_resume(

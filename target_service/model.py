@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specbeam.bundle import Bundle, BundleError
-from specbeam.decoding.expansion import AnyExpansion, open_expansion
-from specbeam.engine import ModelRunner, RunnerConfig
-from specbeam.model_service.loading import load_runner, open_bundle
+from specbeam.catalog import FilterCompiler
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
+from specbeam.model_service.loading import load_runner, open_bundle, open_search
 
 # The one score convention the engine computes.
 SCORE_KIND = "VOCAB"
@@ -35,15 +35,20 @@ class TargetModel:
 
     Attributes:
         bundle: the bundle it comes from.
-        runner: the model with its KV slots.
-        trie: the catalogue on the model's device.
+        search: the model with its KV slots and the catalogue on its device.
+        filters: compiles request filters.
         limits: what one session may ask for.
     """
 
     bundle: Bundle
-    runner: ModelRunner
-    trie: AnyExpansion
+    search: SearchModel
+    filters: FilterCompiler
     limits: Limits
+
+    @property
+    def runner(self) -> ModelRunner:
+        """The model with its KV slots."""
+        return self.search.runner
 
     @property
     def fingerprint(self) -> str:
@@ -86,4 +91,5 @@ def load_target(
     )
     runner = load_runner(bundle, bundle.target_dir, config)
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
-    return TargetModel(bundle, runner, open_expansion(bundle.trie, runner.device), limits)
+    search = open_search(bundle, runner)
+    return TargetModel(bundle, search, FilterCompiler(bundle.trie), limits)

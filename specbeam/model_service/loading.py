@@ -5,7 +5,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from specbeam.bundle import Bundle, BundleError, load_bundle
-from specbeam.engine import ModelRunner, RunnerConfig
+from specbeam.decoding.scoring import Scoring
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.engine.devices import device_problem
 
 
@@ -32,3 +33,15 @@ def load_runner(bundle: Bundle, checkpoint: Path, config: RunnerConfig) -> Model
         where = checkpoint.relative_to(bundle.path)
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError([f"{where}/ cannot be loaded: {line}"]) from error
+
+
+def open_search(bundle: Bundle, runner: ModelRunner) -> SearchModel:
+    """Join a loaded model with the bundle's catalogue and score convention.
+
+    Raises:
+        BundleError: the catalogue does not fit the model.
+    """
+    try:
+        return SearchModel.of(runner, bundle.trie, Scoring(bundle.manifest.score_kind))
+    except ValueError as error:
+        raise BundleError([str(error)]) from error

@@ -10,15 +10,23 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
-from specbeam.catalog import ItemTrie, RankedItems, compile_exclusions, rank_items
+from specbeam.catalog import FilterCompiler, ItemFilter, ItemTrie, RankedItems, rank_items
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.device_expansion import DeviceExpansion
 from specbeam.decoding.expansion import Expansion
 from specbeam.decoding.host_expansion import HostExpansion
 from specbeam.decoding.reference import ReferenceItem, reference_beam_search
+from specbeam.decoding.scoring import Scoring
 from specbeam.decoding.shape import DraftShape
 from specbeam.decoding.tree import CandidateTree
-from specbeam.engine import BeamSession, DraftSession, ModelRunner, SpeculationSpec, Turn
+from specbeam.engine import (
+    BeamSession,
+    DraftSession,
+    ModelRunner,
+    SearchModel,
+    SpeculationSpec,
+    Turn,
+)
 from specbeam.engine.search import draft_tree
 from tests.exactness.models import (
     coarsen,
@@ -96,7 +104,9 @@ def make_world(seed: int, grid: float = 0.0, dtype: torch.dtype = torch.float64)
         drafts,
         trie,
         # Both implementations, turn by turn.
-        HostExpansion(trie) if seed % 4 else DeviceExpansion(trie, torch.device("cpu")),
+        HostExpansion(trie, Scoring())
+        if seed % 4
+        else DeviceExpansion(trie, Scoring(), torch.device("cpu")),
         {i: tuple(p) for i, p in zip(ids, paths.tolist(), strict=True)},
         dict(zip(ids, counts.tolist(), strict=True)),
     )
@@ -122,6 +132,11 @@ def make_case(world: World, rng: np.random.Generator) -> Case:
     return Case(world, prompt, num_items, width, excluded, speculation)
 
 
+def exclude(trie: ItemTrie, items: np.ndarray):
+    compiler = FilterCompiler(trie)
+    return compiler.compile(compiler.resolve(ItemFilter(excluded_items=items)))
+
+
 def expected_items(case: Case) -> list[ReferenceItem]:
     """The reference's answer."""
     world = case.world
@@ -140,13 +155,15 @@ def run_case(case: Case, draft: str, rng: np.random.Generator, seen: Seen) -> Ra
     """Root-first speculative search with the given kind of draft."""
     world = case.world
     excluded = world.trie.index_of(case.excluded)
-    leaf_filter = compile_exclusions(world.trie, excluded) if case.excluded else None
-    session = BeamSession(world.runner, world.tensors, case.beam_width, leaf_filter)
+    leaf_filter = exclude(world.trie, excluded)
+    model = SearchModel.open(world.runner, world.tensors)
+    session = BeamSession(model, case.beam_width, leaf_filter)
     drafter: DraftSession | None = None
     try:
         turn = session.open(case.prompt)
         if draft in world.drafts:
-            drafter = DraftSession(world.drafts[draft], world.tensors, case.beam_width, leaf_filter)
+            own = SearchModel.open(world.drafts[draft], world.tensors)
+            drafter = DraftSession(own, case.beam_width, leaf_filter)
             drafter.open(case.prompt)
         propose = _proposer(case, draft, drafter, rng)
         rounds = 0
@@ -167,7 +184,11 @@ def run_case(case: Case, draft: str, rng: np.random.Generator, seen: Seen) -> Ra
 
 def _finish(case: Case, turn: Turn, excluded: np.ndarray, rounds: int, seen: Seen) -> RankedItems:
     ranked = rank_items(
-        case.world.trie, turn.beams.nodes, turn.beams.scores, case.num_items, excluded
+        case.world.trie,
+        turn.beams.nodes,
+        turn.beams.scores,
+        case.num_items,
+        lambda items: ~np.isin(items, excluded),
     )
     seen.repairs += rounds > 1
     seen.dropped += turn.dropped_nodes

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from specbeam.catalog import compile_exclusions, rank_items
+from specbeam.catalog import rank_items
 from specbeam.decoding import host_expansion
-from specbeam.engine import SearchSpec, plain_search
+from specbeam.engine import SearchModel, SearchSpec, plain_search
 from tests.exactness.cases import (
     DRAFTS,
     Seen,
     World,
     assert_equal,
+    exclude,
     expected_items,
     make_case,
     make_world,
@@ -55,11 +56,15 @@ def test_plain_search_equals_reference(worlds: list[World]) -> None:
         for _ in range(2):
             case = make_case(world, rng)
             excluded = world.trie.index_of(case.excluded)
-            leaf_filter = compile_exclusions(world.trie, excluded)
+            leaf_filter = exclude(world.trie, excluded)
             spec = SearchSpec(case.prompt, case.beam_width, leaf_filter)
-            turn = plain_search(world.runner, world.tensors, spec)
+            turn = plain_search(SearchModel.open(world.runner, world.tensors), spec)
             ranked = rank_items(
-                world.trie, turn.beams.nodes, turn.beams.scores, case.num_items, excluded
+                world.trie,
+                turn.beams.nodes,
+                turn.beams.scores,
+                case.num_items,
+                lambda items, gone=excluded: ~np.isin(items, gone),
             )
             assert_equal(case, ranked, expected_items(case))
 
