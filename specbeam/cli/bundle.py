@@ -12,7 +12,7 @@ from specbeam.cli.bundle_pack import pack
 from specbeam.cli.output import print_json, print_table, progress_console
 
 SHOWN_TAGS = 12
-DEVICES = ("fp32", "bf16", "fp64")
+DTYPES = ("fp32", "bf16", "fp64")
 BUNDLE = click.Path(path_type=Path)
 
 
@@ -50,7 +50,7 @@ The exit code is 3 if there is a problem."""
 )
 @click.argument("bundle_dir", metavar="BUNDLE", type=BUNDLE)
 @click.option("--deep", is_flag=True, help="Also load the models and run the services' self-tests.")
-@click.option("--dtype", type=click.Choice(DEVICES), default="fp32", show_default=True)
+@click.option("--dtype", type=click.Choice(DTYPES), default="fp32", show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(bundle_dir: Path, deep: bool, dtype: str, device: str, as_json: bool) -> int:

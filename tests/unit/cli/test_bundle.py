@@ -39,7 +39,8 @@ def drafter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def files(tmp_path: Path) -> Path:
     """A folder with an index, item data, titles and a prompt."""
     rng = np.random.default_rng(0)
-    codes = rng.integers(7, size=(ITEMS, 3))
+    chosen = rng.choice(7**3, size=ITEMS, replace=False)
+    codes = np.stack(np.unravel_index(chosen, (7, 7, 7)), axis=1)
     codes[1] = codes[0]
     index = {
         str(n): [f"<a_{row[0]}>", f"<b_{row[1]}>", f"<c_{row[2]}>"] for n, row in enumerate(codes)
