@@ -139,7 +139,7 @@ def write_items(
     Args:
         file: where.
         item_ids: N ids.
-        paths: vocabulary ids of each item, without end token.
+        paths: vocabulary ids of each item, end tokens included.
         metadata: of the same items.
     """
     import pyarrow as pa

@@ -28,9 +28,11 @@ from specbeam.packing.paths import (
     TOKENS_FIELD,
     ItemPaths,
     check_lengths,
+    common_end,
     find_end_token,
     index_paths,
     title_paths,
+    without_end,
 )
 from specbeam.packing.prompts import PromptText, Sample, codes_template, text_template
 from specbeam.packing.request import PackRequest
@@ -67,6 +69,12 @@ class _Catalogue:
     end_token: int | None
     trie: ItemTrie
 
+    @property
+    def whole_paths(self) -> list[tuple[int, ...]]:
+        """Vocabulary ids of each item, end tokens included."""
+        tail = () if self.end_token is None else (self.end_token,)
+        return [(*path, *tail) for path in self.items.paths]
+
 
 def pack_bundle(request: PackRequest, progress: Progress) -> Packed:
     """Pack a checkpoint with its tokenizer and item index; nothing is trained.
@@ -94,7 +102,7 @@ def pack_bundle(request: PackRequest, progress: Progress) -> Packed:
     report = _report(checkpoint, catalogue, levels, warnings)
     with tempfile.TemporaryDirectory(prefix="specbeam-pack-") as scratch:
         items_file = Path(scratch) / "catalog.parquet"
-        write_items(items_file, catalogue.items.item_ids, catalogue.items.paths, catalogue.metadata)
+        write_items(items_file, catalogue.items.item_ids, catalogue.whole_paths, catalogue.metadata)
         parts = BundleParts(
             name=request.name or request.bundle_dir.resolve().name.removesuffix(".bundle"),
             trie=catalogue.trie,
@@ -149,7 +157,8 @@ def _read_catalogue(
     request: PackRequest, checkpoint: Checkpoint, vocabulary: Vocabulary | None
 ) -> _Catalogue:
     items, file = _read_paths(request, vocabulary)
-    end_token = _end_token(request, checkpoint, vocabulary)
+    end_token = _end_token(request, checkpoint, vocabulary, items)
+    items = without_end(items, end_token)
     check_lengths(items, end_token, file)
     metadata = _read_items(request, items)
     paths = pad_paths(items.paths, end_token)
@@ -191,12 +200,12 @@ def _read_paths(request: PackRequest, vocabulary: Vocabulary | None) -> tuple[It
 
 
 def _end_token(
-    request: PackRequest, checkpoint: Checkpoint, vocabulary: Vocabulary | None
+    request: PackRequest, checkpoint: Checkpoint, vocabulary: Vocabulary | None, items: ItemPaths
 ) -> int | None:
     if request.end_token is not None:
         return find_end_token(request.end_token, vocabulary)
     if request.titles_file is None:
-        return None
+        return common_end(items)
     found = vocabulary.eos if vocabulary else None
     found = checkpoint.token_id("eos_token_id") if found is None else found
     if found is None:

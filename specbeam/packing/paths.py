@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,25 @@ def title_paths(
         tuple(shown),
         cut=sum(len(ids) > max_tokens for ids in encoded),
     )
+
+
+def common_end(items: ItemPaths) -> int | None:
+    """Return the token that ends every item and stands nowhere else, if lengths differ.
+
+    An index that was written from whole paths has its end tokens in it.
+    """
+    ends = {path[-1] for path in items.paths}
+    if len(ends) != 1 or len({len(path) for path in items.paths}) == 1:
+        return None
+    (end,) = ends
+    return None if any(end in path[:-1] for path in items.paths) else end
+
+
+def without_end(items: ItemPaths, end_token: int | None) -> ItemPaths:
+    """Return the items without the end token, if every one of them has it at its end."""
+    if not all(len(path) > 1 and path[-1] == end_token for path in items.paths):
+        return items
+    return replace(items, paths=tuple(path[:-1] for path in items.paths), texts=None)
 
 
 def check_lengths(items: ItemPaths, end_token: int | None, file: Path) -> None:

@@ -139,6 +139,10 @@ def test_titles_become_items(files: Path, pack: Pack, capsys: pytest.CaptureFixt
     assert bundle.trie.level_tokens(bundle.trie.depth).tolist() == [2]
     assert bundle.template.history.end_token == 2
     assert "titles were cut after 5 tokens" in capsys.readouterr().err
+    again = [*("--index", str(bundle.items_file)), *("--items", str(bundle.items_file))]
+    arguments = ["--target", str(bundle.target_dir), *again]
+    assert run(["bundle", "pack", str(files / "again"), *arguments]) == exit_codes.OK
+    assert load_bundle(files / "again").trie.fingerprint == bundle.trie.fingerprint
 
 
 def test_an_old_bundle_can_be_packed_again(

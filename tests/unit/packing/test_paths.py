@@ -11,9 +11,11 @@ from specbeam.packing.errors import SHOWN_PROBLEMS, PackError
 from specbeam.packing.paths import (
     ItemPaths,
     check_lengths,
+    common_end,
     find_end_token,
     index_paths,
     title_paths,
+    without_end,
 )
 from specbeam.packing.vocabulary import Vocabulary
 
@@ -101,6 +103,16 @@ def test_items_that_cannot_be_told_apart_are_refused(paths, end, message: str) -
     with pytest.raises(PackError) as caught:
         check_lengths(items, end, FILE)
     assert message in str(caught.value)
+
+
+def test_an_end_token_that_is_there_already_is_found() -> None:
+    items = ItemPaths(("x", "y"), ((5, 6, 2), (7, 2)), ("a", "b"))
+    assert common_end(items) == 2
+    assert without_end(items, 2).paths == ((5, 6), (7,))
+    for paths in (((5, 2), (7, 2)), ((5, 2, 2), (7, 2)), ((5, 6, 2), (7, 3))):
+        assert common_end(ItemPaths(("x", "y"), paths, None)) is None
+    half = ItemPaths(("x", "y"), ((5, 2), (7,)), None)
+    assert without_end(half, 2) is half
 
 
 def test_end_tokens_are_ids_or_single_tokens(qwen: Vocabulary) -> None:
