@@ -195,6 +195,7 @@ def _read_paths(request: PackRequest, vocabulary: Vocabulary | None) -> tuple[It
         field=fields.title,
         pattern=request.title_format,
         max_tokens=request.max_title_tokens,
+        context=PromptText.parse(request.prompt.text).after if request.prompt.text else "",
     )
     return items, file
 

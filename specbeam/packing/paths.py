@@ -77,6 +77,7 @@ def title_paths(
     field: str,
     pattern: str,
     max_tokens: int,
+    context: str = "",
 ) -> ItemPaths:
     """Tokenise titles.
 
@@ -87,6 +88,7 @@ def title_paths(
         field: the title's field.
         pattern: how the model writes a title, with one "{title}".
         max_tokens: longer ones are cut.
+        context: text behind which the model writes a title.
 
     Raises:
         PackError: naming every item without a title.
@@ -103,7 +105,7 @@ def title_paths(
     if problems:
         raise PackError(str(file), problems)
     texts = [pattern.replace("{title}", str(title).strip()) for title in titles.values()]
-    encoded = vocabulary.encode_all(texts)
+    encoded = vocabulary.encode_behind(context, texts)
     empty = [key for key, ids in zip(titles, encoded, strict=True) if not ids]
     if empty:
         raise PackError(str(file), [f"the title of item {key!r} has no tokens" for key in empty])

@@ -74,6 +74,23 @@ class Vocabulary:
         encoded = self._tokenizer(list(texts), add_special_tokens=False)
         return [list(ids) for ids in encoded["input_ids"]]
 
+    def encode_behind(self, context: str, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text where it stands behind another one.
+
+        Many tokenizers mark the beginning of a string; a text that is generated has none.  Where
+        the context's last token would melt with the text, the text is read alone.
+        """
+        alone = self.encode_all(texts)
+        if not context:
+            return alone
+        opening = self.encode(context)
+        whole = self.encode_all([context + text for text in texts])
+        size = len(opening)
+        return [
+            ids[size:] if ids[:size] == opening else other
+            for ids, other in zip(whole, alone, strict=True)
+        ]
+
     def text_of(self, ids: Sequence[int]) -> str:
         """Return a text for some ids, as the tokenizer decodes them."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))

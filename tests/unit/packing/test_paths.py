@@ -81,6 +81,19 @@ def test_titles_are_tokenised_and_cut(llama: Vocabulary) -> None:
     assert short.cut == 2
 
 
+def test_titles_are_read_where_the_model_writes_them(llama: Vocabulary, qwen: Vocabulary) -> None:
+    titles = {"x": {"title": "<the red kettle>"}}
+    options = {"field": "title", "pattern": "{title}", "max_tokens": 30}
+    (alone,) = title_paths(titles, llama, FILE, **options).paths
+    (behind,) = title_paths(titles, llama, FILE, **options, context="\nNext:").paths
+    assert alone == (llama.ids["▁"], *behind)
+    assert llama.encode("\nNext:<the red kettle>") == [*llama.encode("\nNext:"), *behind]
+    # Where the words melt there is no such reading: "lamp" becomes one token with the space.
+    titles = {"x": {"title": "lamp"}}
+    (path,) = title_paths(titles, qwen, FILE, **options, context="the blue ").paths
+    assert list(path) == qwen.encode("lamp")
+
+
 def test_items_without_title_are_named(llama: Vocabulary) -> None:
     titles = {"x": {"title": " "}, "y": {}, "z": {"title": 3}, "good": {"title": "lamp"}}
     with pytest.raises(PackError) as caught:
