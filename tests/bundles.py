@@ -20,7 +20,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from specbeam.bundle import Bundle, LevelTokens, PromptTemplate, Window, write_bundle
+from specbeam.bundle import Bundle, BundleParts, LevelTokens, PromptTemplate, Window, write_bundle
 from specbeam.catalog import PAD, ItemTrie, pad_paths
 
 FIRST_TIME_S = 1_700_000_000  # of the items with facts
@@ -108,7 +108,7 @@ def build_bundle(
         tags=_random_tags(num_items, rng) if facts else [["topic"]] * num_items,
         created_at_s=_random_times(num_items, rng) if facts else [None] * num_items,
     )
-    levels = [LevelTokens("abcdefgh"[d], int(o), codes) for d, o in enumerate(offsets)]
+    levels = tuple(LevelTokens("abcdefgh"[d], ((int(o), codes),)) for d, o in enumerate(offsets))
     with tempfile.TemporaryDirectory(prefix="specbeam-test-") as scratch:
         work = Path(scratch)
         vocab_size = FIRST_CODE + codes * item_length
@@ -116,19 +116,19 @@ def build_bundle(
         if drafter:
             _save_llama(work / "draft", vocab_size, hidden=16, layers=1, dtype=dtype, seed=seed + 1)
         items.save(work / "catalog.parquet")
-        return write_bundle(
-            directory,
+        parts = BundleParts(
             name=name,
             trie=items.trie(with_facts=facts),
-            template=PromptTemplate(prefix=(prompt_seed,), window=Window(max_items=50, stride=10)),
-            levels=[] if texts else levels,
+            template=PromptTemplate.of_codes((prompt_seed,), window=Window(50, 10)),
+            levels=() if texts else levels,
             vocab_size=vocab_size,
             target_dir=work / "target",
-            drafters={"default": work / "draft"} if drafter else None,
+            drafters={"default": work / "draft"} if drafter else {},
             items_file=work / "catalog.parquet",
             default_beam_width=10,
             score_kind=score_kind,
         )
+        return write_bundle(directory, parts)
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,7 @@ def load_runner(bundle: Bundle, checkpoint: Path, config: RunnerConfig) -> Model
 
 def scoring_of(manifest: Manifest) -> Scoring:
     """Return the score convention of a bundle, with its codebooks if it has any."""
-    codebooks = [
-        np.arange(level.token_offset, level.token_offset + level.size) for level in manifest.levels
-    ]
-    return Scoring(manifest.score_kind, tuple(codebooks) or None)
+    return Scoring(manifest.score_kind, manifest.codebooks())
 
 
 def open_search(bundle: Bundle, runner: ModelRunner) -> SearchModel:
