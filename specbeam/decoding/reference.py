@@ -116,12 +116,12 @@ class ReferenceAnswer:
         items: at most K items, best first.
         candidates: of each level 1 .. L every continuation of the beams of the level before, best
             first (padded paths).  The first W are the beams.
-        passes: levels on which a next-token law was needed.
+        asked: of each level 0 .. L - 1 how many beams needed the model to go on.
     """
 
     items: tuple[ReferenceItem, ...]
     candidates: tuple[tuple[Beam, ...], ...]
-    passes: int
+    asked: tuple[int, ...]
 
 
 def reference_beam_search(
@@ -154,14 +154,13 @@ def reference_beam_search(
 
     beams = [Beam(0.0, ())] if children else []
     candidates: list[tuple[Beam, ...]] = []
-    passes = 0
+    asked: list[int] = []
     for level in range(depth):
         unsure = [beam for beam in beams if not _is_certain(children[beam.path], spec)]
-        laws: dict[Path, Sequence[float]] = {}
-        if unsure:
-            passes += 1
-            prefixes = [[*spec.prompt, *beam.path] for beam in unsure]
-            laws = dict(zip([beam.path for beam in unsure], next_logits(prefixes), strict=True))
+        prefixes = [[*spec.prompt, *beam.path] for beam in unsure]
+        after = next_logits(prefixes) if unsure else []
+        laws = dict(zip([beam.path for beam in unsure], after, strict=True))
+        asked.append(len(unsure))
         found: list[Beam] = []
         for beam in beams:
             steps = dict.fromkeys(children[beam.path], 0.0)
@@ -178,7 +177,7 @@ def reference_beam_search(
     for score, path in beams:
         for item_id in sorted(items_of[path], key=lambda name: (-catalog[name].popularity, name)):
             items.append(ReferenceItem(item_id, score, catalog[item_id].path))
-    return ReferenceAnswer(tuple(items[: spec.num_items]), tuple(candidates), passes)
+    return ReferenceAnswer(tuple(items[: spec.num_items]), tuple(candidates), tuple(asked))
 
 
 def _used_tokens(catalog: Mapping[str, CatalogItem], depth: int) -> list[set[int]]:

@@ -124,7 +124,8 @@ def titles(*, end_token: bool) -> Maker:
             beginning = beginning[: int(rng.integers(0, len(beginning) + 1))]
             room = longest - len(beginning)
             # Now and then the whole title is another one's beginning, or another one again.
-            length = 0 if beginning and rng.random() < 0.2 else int(rng.integers(1, room + 1))
+            ends = not room or (beginning and rng.random() < 0.2)
+            length = 0 if ends else int(rng.integers(1, room + 1))
             tail = FIRST_TOKEN + rng.integers(0, words, length)
             paths.append((*beginning, *map(int, tail)))
         del paths[0]

@@ -63,7 +63,8 @@ def random_request(
 ) -> Request:
     """A request with filters of exactly the given kinds."""
     small = catalogue.kind in ("titles", "tiny")
-    num_items = int(rng.choice([1, 2, 3, 5, 10] if small else [1, 2, 3, 5, 10, 20, 50]))
+    # Narrow beams miss more, and cut more.
+    num_items = int(rng.choice([1, 2, 3, 5, 10] if small else [1, 2, 2, 3, 3, 5, 5, 10, 20, 50]))
     width = num_items + int(rng.choice([0, 0, 1, 5] if small else [0, 0, 1, 5, 20]))
     item_filter = _random_filter(rng, catalogue, prompt, kinds, num_items)
     admitted = admitted_items(catalogue.items, item_filter)
@@ -85,7 +86,8 @@ def _random_filter(
     if "tags" in kinds:
         found = replace(found, required_tags=_random_clauses(rng, catalogue))
     if "fresh" in kinds:
-        hour = EPOCH_MS + int(rng.integers(-2, HOURS + 2)) * HOUR_MS
+        # Mostly early, so that something is left for the other conditions.
+        hour = EPOCH_MS + (int(rng.random() ** 3 * (HOURS + 4)) - 2) * HOUR_MS
         found = replace(found, created_after_ms=hour + int(rng.choice([-1, 0, 0, 1])))
     if "history" in kinds:
         found = replace(found, excluded=frozenset(prompt.history))
@@ -93,7 +95,8 @@ def _random_filter(
     left = admitted_items(catalogue.items, found)
     if "exclude" in kinds:
         kept = set(_some(rng, left, num_items))
-        gone = {i for i in catalogue.items if i not in kept and (i in left or rng.random() < 0.5)}
+        known = set(left)
+        gone = {i for i in catalogue.items if i not in kept and (i in known or rng.random() < 0.5)}
         found = replace(found, excluded=frozenset({*found.excluded, *gone}))
         left = [item for item in left if item in kept]
     if "allow" in kinds:
@@ -108,7 +111,7 @@ def _some(rng: np.random.Generator, items: Sequence[str], num_items: int) -> lis
     count = int(
         rng.choice(
             [0, 1, num_items - 1, num_items, len(items) // 10, len(items) // 2, len(items)],
-            p=[0.05, 0.1, 0.15, 0.1, 0.2, 0.3, 0.1],
+            p=[0.03, 0.05, 0.12, 0.1, 0.15, 0.35, 0.2],
         )
     )
     return [items[int(n)] for n in rng.permutation(len(items))[:count]]
@@ -119,5 +122,5 @@ def _random_clauses(rng: np.random.Generator, catalogue: Catalogue) -> tuple[tup
     known = sorted({tag for item in catalogue.items.values() for tag in item.tags})
     return tuple(
         tuple(str(tag) for tag in rng.choice(known, int(rng.integers(1, 4))))
-        for _ in range(int(rng.integers(1, 4)))
+        for _ in range(int(rng.choice([1, 1, 2, 3])))
     )

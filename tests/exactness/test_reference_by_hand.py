@@ -86,7 +86,7 @@ def test_vocab_counts_every_token() -> None:
     answer = search(PAIRS, spec_of(4), law)
     assert_is(answer, {"r": 15 / 144, "q": 12 / 144, "s": 10 / 144, "p": 8 / 144})
     assert law.asked == [[()], [(A,), (B,), (C,)]]
-    assert answer.passes == 2
+    assert answer.asked == (1, 3)
 
 
 def test_level_counts_the_codebook_used_or_not() -> None:
@@ -129,14 +129,14 @@ def test_trie_counts_admitted_children_only() -> None:
     answer = search(PAIRS, spec, law)
     assert_is(answer, {"p": 4 / 9, "r": 3 / 9, "s": 2 / 9})
     assert law.asked == [[()]]
-    assert answer.passes == 1
+    assert answer.asked == (1, 0)
 
 
 def test_trie_of_one_admitted_item_is_certain() -> None:
     spec = spec_of(4, convention="TRIE", item_filter=PlainFilter(allowed={"s"}))
     answer = search(PAIRS, spec, Table({}))
     assert [(item.item_id, item.score) for item in answer.items] == [("s", 0.0)]
-    assert answer.passes == 0
+    assert answer.asked == (0, 0)
 
 
 # ---------------------------------------------------------------- the beam
