@@ -1,8 +1,6 @@
 """Messages to domain values and back; every rule of the wire is checked here."""
 
-from dataclasses import dataclass
-
-from draft_service.model import KIND, DraftModel, Limits
+from draft_service.model import KIND, DraftModel
 from draft_service.session import (
     DraftRequest,
     Forwards,
@@ -11,10 +9,10 @@ from draft_service.session import (
     known_beams,
 )
 from specbeam import __version__
-from specbeam.bundle import Fingerprints, Manifest
-from specbeam.catalog import ItemTrie, filter_from_leaves
+from specbeam.bundle import Fingerprints
+from specbeam.catalog import LeafSpec
 from specbeam.draft.v1alpha1 import draft_service_pb2
-from specbeam.engine.cost import CostPoint
+from specbeam.model_service.host import ModelHost
 from specbeam.runtime.device_thread import JobResult
 from specbeam.runtime.errors import FingerprintMismatch, Violation
 from specbeam.runtime.session_header import (
@@ -34,22 +32,7 @@ from specbeam.target.v1alpha1 import session_pb2
 _TORCH_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What a session is checked against.
-
-    Attributes:
-        manifest: Of the bundle.
-        trie: Its catalogue.
-        limits: What one session may ask for.
-    """
-
-    manifest: Manifest
-    trie: ItemTrie
-    limits: Limits
-
-
-def decode_open(request: draft_service_pb2.DraftRequest, served: Served) -> DraftRequest:
+def decode_open(request: draft_service_pb2.DraftRequest, model: DraftModel) -> DraftRequest:
     """Return what a session drafts for.
 
     Another prompt template is refused: the tokens would mean something else. So is another
@@ -63,7 +46,7 @@ def decode_open(request: draft_service_pb2.DraftRequest, served: Served) -> Draf
     """
     if request.WhichOneof("step") != "open":
         raise out_of_turn("step", "the first message must be open")
-    message, limits, manifest = request.open, served.limits, served.manifest
+    message, limits, manifest = request.open, model.limits, model.bundle.manifest
     prompt = to_array(message.prompt_tokens)
     found = header_violations(message.header)
     if found:
@@ -78,10 +61,10 @@ def decode_open(request: draft_service_pb2.DraftRequest, served: Served) -> Draf
     leaves = to_array(message.search.excluded_leaves)
     same_catalog = message.header.fingerprints.catalog == manifest.fingerprints.catalog
     if same_catalog:
-        found += leaf_violations(leaves, served.trie.num_leaves)
+        found += leaf_violations(leaves, model.bundle.trie.num_leaves)
     raise_if_any(found)
     used = same_catalog and len(leaves) > 0
-    leaf_filter = filter_from_leaves(served.trie, leaves) if used else None
+    leaf_filter = model.filters.compile(LeafSpec(excluded_leaves=leaves)) if used else None
     return DraftRequest(prompt, message.search.beam_width, leaf_filter)
 
 
@@ -94,13 +77,13 @@ def _check_fingerprints(sent: session_pb2.Fingerprints, own: Fingerprints) -> No
 
 
 def decode_propose(
-    request: draft_service_pb2.DraftRequest, served: Served, beam_width: int
+    request: draft_service_pb2.DraftRequest, model: DraftModel, beam_width: int
 ) -> Proposal:
     """Return what to draft below.
 
     Args:
         request: As received.
-        served: What it is checked against.
+        model: What it is checked against.
         beam_width: W of the session.
 
     Raises:
@@ -109,20 +92,20 @@ def decode_propose(
     if request.WhichOneof("step") != "propose":
         raise out_of_turn("step", "the session is open: only propose may follow")
     message = request.propose
-    found = beam_violations(message.beams, depth=served.trie.depth, field="propose.beams")
+    found = beam_violations(message.beams, depth=model.bundle.trie.depth, field="propose.beams")
     if not message.levels:
         found.append(Violation("propose.levels", "must be at least 1"))
     if len(message.beams.scores) > beam_width:
         text = f"holds {len(message.beams.scores)} beams; the search keeps {beam_width}"
         found.append(Violation("propose.beams.scores", text))
     raise_if_any(found)
-    beams, numbers = known_beams(served.trie, *beam_paths(message.beams))
+    beams, numbers = known_beams(model.bundle.trie, *beam_paths(message.beams))
     return Proposal(
         beams=beams,
         numbers=numbers,
         count=len(message.beams.scores),
-        levels=min(message.levels, served.trie.depth),
-        max_nodes=min(message.max_nodes or beam_width, served.limits.max_nodes),
+        levels=min(message.levels, model.bundle.trie.depth),
+        max_nodes=min(message.max_nodes or beam_width, model.limits.max_nodes),
     )
 
 
@@ -147,10 +130,9 @@ def encode_level(job: JobResult[LevelResult]) -> draft_service_pb2.DraftResponse
     )
 
 
-def encode_info(
-    model: DraftModel, *, slots_free: int, threads: int, costs: tuple[CostPoint, ...]
-) -> draft_service_pb2.GetInfoResponse:
+def encode_info(host: ModelHost[DraftModel]) -> draft_service_pb2.GetInfoResponse:
     """Return what is served, its limits and its costs."""
+    model = host.model
     manifest, config = model.bundle.manifest, model.runner.config
     prints = manifest.fingerprints
     bundle = draft_service_pb2.DraftBundleInfo(
@@ -164,8 +146,8 @@ def encode_info(
     return draft_service_pb2.GetInfoResponse(
         bundles=[bundle],
         slots=config.slots,
-        slots_free=slots_free,
-        threads=threads,
+        slots_free=host.slots.gate.free,
+        threads=host.threads,
         device=config.device,
         dtype=_TORCH_DTYPES[config.dtype],
         version=__version__,
@@ -173,7 +155,7 @@ def encode_info(
         max_nodes=model.limits.max_nodes,
         costs=[
             draft_service_pb2.DraftCostPoint(rows=c.rows, prefix_tokens=c.prefix_tokens, ms=c.ms)
-            for c in costs
+            for c in host.costs
         ],
     )
 

@@ -7,12 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from specbeam.bundle import Bundle, BundleError, load_bundle
-from specbeam.decoding.expansion import AnyExpansion, open_expansion
-from specbeam.engine import ModelRunner, RunnerConfig
-from specbeam.engine.devices import device_problem
+from specbeam.bundle import Bundle, BundleError
+from specbeam.catalog import FilterCompiler
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
+from specbeam.model_service.loading import load_runner, open_bundle, open_search
 
 KIND = "model"
 
@@ -40,17 +38,22 @@ class DraftModel:
         bundle: the bundle it comes from.
         drafter: its name in the bundle.
         fingerprint: content hash of the drafter's own files.
-        runner: the model with its KV slots.
-        trie: the catalogue on the model's device.
+        search: the model with its KV slots and the catalogue on its device.
+        filters: compiles request filters.
         limits: what one session may ask for.
     """
 
     bundle: Bundle
     drafter: str
     fingerprint: str
-    runner: ModelRunner
-    trie: AnyExpansion
+    search: SearchModel
+    filters: FilterCompiler
     limits: Limits
+
+    @property
+    def runner(self) -> ModelRunner:
+        """The model with its KV slots."""
+        return self.search.runner
 
 
 def scratch_rows(item_length: int, max_nodes: int, max_beam_width: int) -> int:
@@ -79,9 +82,7 @@ def load_drafter(
         BundleError: the bundle is damaged or has no such drafter of a kind served here, or the
             device is not there.
     """
-    if (problem := device_problem(device)) is not None:
-        raise BundleError([problem])
-    bundle = load_bundle(directory)
+    bundle = open_bundle(directory, device)
     _check_drafter(bundle, drafter)
     config = RunnerConfig(
         device=device,
@@ -90,14 +91,10 @@ def load_drafter(
         max_prompt_tokens=bundle.max_prompt_tokens,
         max_rows=scratch_rows(bundle.trie.depth, max_nodes, max_beam_width),
     )
-    try:
-        runner = ModelRunner.load(bundle.drafter_dir(drafter), config)
-    except (OSError, ValueError, SafetensorError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BundleError([f"drafters/{drafter}/ cannot be loaded: {line}"]) from error
+    runner = load_runner(bundle, bundle.drafter_dir(drafter), config)
     limits = Limits(bundle.max_prompt_tokens, max_nodes, max_beam_width)
-    tensors = open_expansion(bundle.trie, runner.device)
-    return DraftModel(bundle, drafter, _fingerprint(bundle, drafter), runner, tensors, limits)
+    search, filters = open_search(bundle, runner), FilterCompiler(bundle.trie)
+    return DraftModel(bundle, drafter, _fingerprint(bundle, drafter), search, filters, limits)
 
 
 def _check_drafter(bundle: Bundle, drafter: str) -> None:

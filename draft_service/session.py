@@ -107,9 +107,7 @@ class DraftingSession:
     def open(self) -> Forwards:
         """Lease a slot and run the prompt."""
         request, runner = self._request, self._model.runner
-        self._draft = DraftSession(
-            runner, self._model.trie, request.beam_width, request.leaf_filter
-        )
+        self._draft = DraftSession(self._model.search, request.beam_width, request.leaf_filter)
         runner.meter.take()  # of a job that failed half-way
         self._draft.open(request.prompt)
         return runner.meter.take()
@@ -151,7 +149,7 @@ class DraftingSession:
             parents = proposal.count + self._sent_before + drafted.parents
         self._sent_before = self._sent
         self._sent += len(drafted.tokens)
-        deepest = min(base + proposal.levels, self._model.trie.depth - 1)
+        deepest = min(base + proposal.levels, self._model.bundle.trie.depth - 1)
         last = drafted.level >= deepest or not len(drafted.tokens)
         return LevelResult(
             base, drafted.level, parents, drafted.tokens, drafted.rows, last, forwards

@@ -20,7 +20,7 @@ def check_proposal(model: DraftModel) -> None:
     Raises:
         SelfTestError: it is, as with weights that are not finite.
     """
-    template, depth = model.bundle.template, model.trie.depth
+    template, depth = model.bundle.template, model.bundle.trie.depth
     if depth == 1:
         return  # the last level is never drafted
     prompt = np.asarray((*template.prefix, *template.suffix), np.int64)

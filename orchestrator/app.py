@@ -23,13 +23,9 @@ from specbeam.recommend.v1.recommend_service_pb2_grpc import (
 )
 from specbeam.runtime.channel import create_channel
 from specbeam.runtime.errors import StoreUnavailable
-from specbeam.runtime.health import Health
-from specbeam.runtime.lifecycle import ServiceApp
-from specbeam.runtime.server import bind, create_server, enable_reflection
+from specbeam.runtime.lifecycle import BoundServer, ServiceApp
 from specbeam.storage import HistoryStore, open_history_store
 from specbeam.target.v1alpha1 import target_service_pb2
-
-SERVICE = recommend_service_pb2.DESCRIPTOR.services_by_name["RecommendService"].full_name
 
 _log = logging.getLogger(__name__)
 
@@ -75,42 +71,26 @@ async def start_app(settings: OrchestratorSettings) -> ServiceApp:
     return app
 
 
-async def run(settings: OrchestratorSettings) -> None:
-    """Run the service until a signal ends it; raises as `start_app` does."""
-    await (await build_app(settings)).run()
-
-
 async def build_app(settings: OrchestratorSettings) -> ServiceApp:
     """Load the bundles and bind the port; raises as `start_app` does."""
     bundles = BundleTable.load(settings.bundle)
     store = open_history_store(
         settings.store.get_secret_value(), max_events=settings.max_history_events
     )
-    server = create_server(
-        max_message_bytes=settings.max_message_bytes,
-        max_concurrent_rpcs=settings.max_concurrent_rpcs,
-    )
-    port = bind(server, settings.host, settings.port)
+    bound = BoundServer.bind(settings)
     peers = _make_peers(settings, bundles)
     servicer = _make_servicer(settings, bundles, store, peers)
-    add_RecommendServiceServicer_to_server(servicer, server)
-    health = Health([SERVICE], lambda: peers.target_monitor.available)
-    await health.register(server)
-    if settings.reflection:
-        enable_reflection(server, [SERVICE])
+    add_RecommendServiceServicer_to_server(servicer, bound.server)
 
     async def warm_up() -> None:
         await _try_store(store)
         await peers.start()
 
-    return ServiceApp(
-        server=server,
-        health=health,
-        port=port,
+    return await bound.app(
+        recommend_service_pb2.DESCRIPTOR.services_by_name["RecommendService"],
+        ready=lambda: peers.target_monitor.available,
         warm_up=warm_up,
         closers=(peers.close, store.close),
-        drain_delay_s=settings.drain_delay_s,
-        grace_s=settings.grace_s,
     )
 
 

@@ -13,7 +13,7 @@ from orchestrator.history import excludes_history, load_history
 from orchestrator.ports import BeamPaths, SessionSpec
 from orchestrator.query import TENANT, Answer, Limits, Query, Speculation
 from orchestrator.search import Searcher, SearchJob, SearchOutcome
-from specbeam.catalog import RankedItems, excluded_leaves, rank_items
+from specbeam.catalog import FilterCompiler, ItemFilter, RankedItems, rank_items
 from specbeam.decoding.beams import Beams
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import Internal, InvalidRequest, Violation
@@ -133,7 +133,8 @@ def _session_spec(
 ) -> SessionSpec:
     leaves = _NOTHING
     if len(excluded):
-        leaves = excluded_leaves(serving.trie, excluded)
+        found = FilterCompiler(serving.trie).resolve(ItemFilter(excluded_items=excluded))
+        leaves = found.excluded_leaves
     manifest = serving.bundle.manifest
     return SessionSpec(
         request_id=request_id,
@@ -158,4 +159,8 @@ def _rank(serving: Serving, beams: BeamPaths, num_items: int, excluded: np.ndarr
         leaves = Beams.from_paths(trie, beams.tokens, beams.scores)
     except ValueError as error:
         raise Internal() from error
-    return rank_items(trie, leaves.nodes, leaves.scores, num_items, excluded)
+    allowed = ItemFilter(excluded_items=excluded)
+    compiler = FilterCompiler(trie)
+    return rank_items(
+        trie, leaves.nodes, leaves.scores, num_items, lambda items: compiler.allowed(allowed, items)
+    )

@@ -27,6 +27,13 @@ from specbeam.client_errors import (
     Violation,
     client_error,
 )
+from specbeam.client_messages import (
+    decode_history,
+    decode_info,
+    decode_recommendation,
+    encode_interactions,
+    encode_request,
+)
 from specbeam.client_types import (
     BundleInfo,
     DebugInfo,
@@ -39,14 +46,10 @@ from specbeam.client_types import (
     RecommendOptions,
     RecordResult,
     ServerInfo,
+    TagInfo,
     Timings,
     UserHistory,
     Work,
-    decode_history,
-    decode_info,
-    decode_recommendation,
-    encode_interactions,
-    encode_request,
 )
 from specbeam.recommend.v1 import recommend_service_pb2 as service_pb2
 from specbeam.recommend.v1.recommend_service_pb2_grpc import RecommendServiceStub
@@ -72,6 +75,7 @@ __all__ = [
     "RecordResult",
     "ServerInfo",
     "SyncRecommendClient",
+    "TagInfo",
     "Timings",
     "UnavailableError",
     "UserHistory",
@@ -221,7 +225,8 @@ class SyncRecommendClient:
 
         Raises:
             ClientError: The call failed.
-            ValueError: An option is not one of its names.
+            TypeError: There is no such option, or one is of another type.
+            ValueError: An option has no such value.
         """
         request = encode_request(user_id, options)
         return decode_recommendation(self._call("Recommend", request, timeout_s))

@@ -1,12 +1,10 @@
-"""What the Python client takes and returns, and its conversion to and from messages."""
+"""What the Python client takes and returns."""
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
-
-from specbeam.recommend.v1 import recommend_service_pb2 as service_pb2
-from specbeam.recommend.v1 import types_pb2
+from datetime import datetime
+from typing import Literal, TypedDict
 
 Speculation = Literal["auto", "on", "off"]
 AllowedDegradation = Literal["no_history"]
@@ -48,6 +46,12 @@ class RecommendOptions(TypedDict, total=False):
         exclude_history: Leave out what the user has interacted with; None = the
             bundle's default.
         exclude_item_ids: Items to leave out.
+        allow_item_ids: The only items to return, at least one; None = every item.
+        required_tags: Tags an item must have. Each entry is one tag, or a sequence of
+            alternatives of which one is enough.
+        created_after: Only items made at this time or later: an aware datetime, or
+            milliseconds since 1970-01-01 UTC. Rounded up to whole buckets of the
+            catalogue; items of unknown age are left out. None = any time.
         include_metadata: Send each item's catalogue entry.
         debug: Send details, if the server allows it.
     """
@@ -61,6 +65,9 @@ class RecommendOptions(TypedDict, total=False):
     max_rows: int
     exclude_history: bool | None
     exclude_item_ids: Sequence[str]
+    allow_item_ids: Sequence[str] | None
+    required_tags: Sequence[str | Sequence[str]]
+    created_after: datetime | int | None
     include_metadata: bool
     debug: bool
 
@@ -199,8 +206,29 @@ class UserHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class TagInfo:
+    """A tag that requests may require, and the number of items that have it."""
+
+    name: str
+    num_items: int
+
+
+@dataclass(frozen=True, slots=True)
 class BundleInfo:
-    """One bundle that can be asked for."""
+    """One bundle that can be asked for.
+
+    Attributes:
+        name: Its name.
+        fingerprints: Its content hashes.
+        score_kind: What its scores are sums of: ``vocab``, ``level`` or ``trie``.
+        item_length: Tokens of the longest item.
+        num_items: Number of items.
+        default_beam_width: Smallest default beam width.
+        exclude_history: Whether items of the history are left out by default.
+        tags: Tags that requests may require.
+        freshness_bucket_ms: What `created_after` is rounded up to, milliseconds; 0 = the
+            catalogue does not know when its items were made.
+    """
 
     name: str
     fingerprints: Fingerprints
@@ -209,6 +237,8 @@ class BundleInfo:
     num_items: int
     default_beam_width: int
     exclude_history: bool
+    tags: tuple[TagInfo, ...]
+    freshness_bucket_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,157 +251,9 @@ class ServerInfo:
     max_beam_width: int
     max_events: int
     max_excluded_items: int
+    max_allowed_items: int
+    max_tag_clauses: int
+    max_tags_per_clause: int
     target_available: bool
     draft_available: bool
     version: str
-
-
-def encode_request(user_id: str, options: RecommendOptions) -> service_pb2.RecommendRequest:
-    """Return the message that asks for recommendations.
-
-    Raises:
-        TypeError: There is no such option.
-        ValueError: An option is not one of its names.
-    """
-    unknown = options.keys() - RecommendOptions.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"recommend takes no option {', '.join(sorted(unknown))}")
-    degradations = options.get("allowed_degradations", ())
-    return service_pb2.RecommendRequest(
-        bundle=options.get("bundle", ""),
-        user_id=user_id,
-        events=encode_interactions(options.get("events", ())),
-        num_items=options.get("num_items", 0),
-        beam_width=options.get("beam_width", 0),
-        speculation=enum_value(types_pb2.Speculation, options.get("speculation", "auto")),
-        allowed_degradations=[enum_value(types_pb2.Degradation, name) for name in degradations],
-        max_rows=options.get("max_rows", 0),
-        filter=types_pb2.Filter(
-            exclude_history=options.get("exclude_history"),
-            exclude_item_ids=options.get("exclude_item_ids", ()),
-        ),
-        include_metadata=options.get("include_metadata", False),
-        debug=options.get("debug", False),
-    )
-
-
-def encode_interactions(events: Sequence[Interaction]) -> list[types_pb2.Interaction]:
-    """Return the messages of `events`."""
-    return [
-        types_pb2.Interaction(
-            item_id=e.item_id, event_id=e.event_id, time_ms=e.time_ms, type=e.type
-        )
-        for e in events
-    ]
-
-
-def decode_recommendation(message: service_pb2.RecommendResponse) -> Recommendation:
-    """Return what an answer says."""
-    w, t = message.work, message.timings
-    return Recommendation(
-        items=tuple(_decode_item(item) for item in message.items),
-        mode=enum_name(types_pb2.Mode, message.mode),
-        degraded=tuple(enum_name(types_pb2.DegradedFlag, flag) for flag in message.degraded),
-        exhausted=message.exhausted,
-        fingerprints=_decode_fingerprints(message.fingerprints),
-        work=Work(
-            passes=w.passes,
-            rows=w.rows,
-            prompt_rows=w.prompt_rows,
-            prompt_tokens=w.prompt_tokens,
-            cached_tokens=w.cached_tokens,
-            accepted_levels=w.accepted_levels,
-            drafted_nodes=w.drafted_nodes,
-            dropped_nodes=w.dropped_nodes,
-            rounds=w.rounds,
-            speculation_used=w.speculation_used,
-            flow=enum_name(types_pb2.Flow, w.flow),
-        ),
-        timings=Timings(t.total_ms, t.history_ms, t.draft_ms, t.target_ms, t.forward_ms),
-        debug=_decode_debug(message.debug) if message.HasField("debug") else None,
-        bundle=message.bundle,
-        request_id=message.request_id,
-    )
-
-
-def decode_history(message: service_pb2.GetHistoryResponse) -> UserHistory:
-    """Return what an answer says."""
-    events = (Interaction(e.item_id, e.event_id, e.time_ms, e.type) for e in message.events)
-    return UserHistory(tuple(events), message.total)
-
-
-def decode_info(message: service_pb2.GetInfoResponse) -> ServerInfo:
-    """Return what an answer says."""
-    bundles = (
-        BundleInfo(
-            name=b.name,
-            fingerprints=_decode_fingerprints(b.fingerprints),
-            score_kind=enum_name(types_pb2.ScoreKind, b.score_kind),
-            item_length=b.item_length,
-            num_items=b.num_items,
-            default_beam_width=b.default_beam_width,
-            exclude_history=b.exclude_history,
-        )
-        for b in message.bundles
-    )
-    return ServerInfo(
-        bundles=tuple(bundles),
-        default_bundle=message.default_bundle,
-        max_num_items=message.limits.max_num_items,
-        max_beam_width=message.limits.max_beam_width,
-        max_events=message.limits.max_events,
-        max_excluded_items=message.limits.max_excluded_items,
-        target_available=message.target_available,
-        draft_available=message.draft_available,
-        version=message.version,
-    )
-
-
-def enum_name(enum: Any, value: int) -> str:
-    """Return the short lower-case name of an enum value, such as ``exact_topk``.
-
-    A value that only a newer server knows is returned as its number.
-    """
-    names: dict[int, str] = {number: name for name, number in enum.items()}
-    prefix = names[0].removesuffix("UNSPECIFIED")
-    return names[value].removeprefix(prefix).lower() if value in names else str(value)
-
-
-def enum_value(enum: Any, name: str) -> Any:
-    """Return the enum value of a short lower-case name.
-
-    Raises:
-        ValueError: The enum has no such name.
-    """
-    names = {enum_name(enum, number): number for _, number in enum.items() if number}
-    if name not in names:
-        raise ValueError(f"{name!r} is not one of {sorted(names)}")
-    return names[name]
-
-
-def _decode_item(item: types_pb2.RecommendedItem) -> RecommendedItem:
-    metadata = _decode_metadata(item.metadata) if item.HasField("metadata") else None
-    return RecommendedItem(
-        item_id=item.item_id,
-        score=item.score,
-        score_kind=enum_name(types_pb2.ScoreKind, item.score_kind),
-        rank_value=item.rank_value,
-        tokens=tuple(item.tokens),
-        verified_rank=item.verified_rank,
-        metadata=metadata,
-    )
-
-
-def _decode_metadata(metadata: types_pb2.ItemMetadata) -> ItemMetadata:
-    created_at_ms = metadata.created_at_ms if metadata.HasField("created_at_ms") else None
-    topics = tuple(metadata.topics)
-    return ItemMetadata(metadata.title, topics, metadata.popularity, created_at_ms)
-
-
-def _decode_fingerprints(message: types_pb2.Fingerprints) -> Fingerprints:
-    return Fingerprints(message.model, message.prompt, message.catalog)
-
-
-def _decode_debug(message: types_pb2.DebugInfo) -> DebugInfo:
-    forwards = (ForwardInterval(f.service, f.start_ns, f.end_ns) for f in message.forwards)
-    return DebugInfo(tuple(message.prompt_token_ids), tuple(forwards))

@@ -1,16 +1,16 @@
 """Messages to domain values and back; every rule of the wire is checked here."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specbeam import __version__
 from specbeam.bundle import Manifest
-from specbeam.catalog import ItemTrie, LeafFilter, filter_from_leaves
+from specbeam.catalog import FilterCompiler, ItemTrie, LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.tree import CandidateTree
-from specbeam.engine.cost import CostPoint
+from specbeam.model_service.host import ModelHost
 from specbeam.runtime.device_thread import JobResult
 from specbeam.runtime.errors import FingerprintMismatch, Violation
 from specbeam.runtime.session_header import (
@@ -26,7 +26,7 @@ from specbeam.runtime.session_header import (
     to_array,
 )
 from specbeam.target.v1alpha1 import session_pb2, target_service_pb2
-from target_service.model import Limits, TargetModel
+from target_service.model import TargetModel
 from target_service.session import (
     PlainSteps,
     RunToEnd,
@@ -39,21 +39,6 @@ from target_service.session import (
 # A tree many times the row limit cannot be of use; the rest is dropped unseen.
 _MAX_TREE_NODES = 8192
 _TORCH_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What a session is checked against.
-
-    Attributes:
-        manifest: Of the bundle.
-        trie: Its catalogue.
-        limits: What one session may ask for.
-    """
-
-    manifest: Manifest
-    trie: ItemTrie
-    limits: Limits
 
 
 def score_kind(manifest: Manifest) -> session_pb2.ScoreKind.ValueType:
@@ -69,7 +54,7 @@ def fingerprints(manifest: Manifest) -> session_pb2.Fingerprints:
     )
 
 
-def decode_open(request: target_service_pb2.VerifyRequest, served: Served) -> SearchRequest:
+def decode_open(request: target_service_pb2.VerifyRequest, model: TargetModel) -> SearchRequest:
     """Return what a session searches for.
 
     Raises:
@@ -79,10 +64,10 @@ def decode_open(request: target_service_pb2.VerifyRequest, served: Served) -> Se
     """
     if request.WhichOneof("step") != "open":
         raise out_of_turn("step", "the first message must be open")
-    return _decode_open(request.open, served)
+    return _decode_open(request.open, model)
 
 
-def decode_search(request: target_service_pb2.SearchRequest, served: Served) -> SearchRequest:
+def decode_search(request: target_service_pb2.SearchRequest, model: TargetModel) -> SearchRequest:
     """Return what a search without a draft looks for, its step included.
 
     Raises:
@@ -93,32 +78,32 @@ def decode_search(request: target_service_pb2.SearchRequest, served: Served) -> 
     then = _decode_how(request.then, "then")
     if isinstance(then, VerifyTree):
         raise out_of_turn("then.tree", "needs a session")
-    return replace(_decode_open(request.open, served), then=then)
+    return replace(_decode_open(request.open, model), then=then)
 
 
-def _decode_open(message: target_service_pb2.Open, served: Served) -> SearchRequest:
-    limits = served.limits
+def _decode_open(message: target_service_pb2.Open, model: TargetModel) -> SearchRequest:
+    limits = model.limits
     prompt = to_array(message.prompt_tokens)
     found = header_violations(message.header)
     if found:
         found += search_violations(message.search, max_beam_width=limits.max_beam_width)
         raise_if_any(found)
-    _check_fingerprints(message.header, served.manifest)
+    _check_fingerprints(message.header, model.bundle.manifest)
     found += prompt_violations(
-        prompt, max_tokens=limits.max_prompt_tokens, vocab_size=served.manifest.vocab_size
+        prompt, max_tokens=limits.max_prompt_tokens, vocab_size=model.bundle.manifest.vocab_size
     )
     found += search_violations(message.search, max_beam_width=limits.max_beam_width)
     leaves = to_array(message.search.excluded_leaves)
-    found += leaf_violations(leaves, served.trie.num_leaves)
+    found += leaf_violations(leaves, model.bundle.trie.num_leaves)
     if message.tree.tokens or message.tree.parents:
         found.append(Violation("open.tree", "must be empty; send it with an advance"))
-    resume, problems = _decode_resume(message, served.trie)
+    resume, problems = _decode_resume(message, model.bundle.trie)
     raise_if_any(found + problems)
     return SearchRequest(
         prompt=prompt,
         beam_width=message.search.beam_width,
         max_rows=min(message.search.max_rows or limits.max_rows, limits.max_rows),
-        leaf_filter=_leaf_filter(served.trie, leaves),
+        leaf_filter=_leaf_filter(model.filters, leaves),
         resume=resume,
     )
 
@@ -186,14 +171,9 @@ def encode_turn(job: JobResult[TurnResult]) -> target_service_pb2.VerifyResponse
     )
 
 
-def encode_info(
-    model: TargetModel,
-    *,
-    slots_free: int,
-    threads: int,
-    costs: tuple[CostPoint, ...],
-) -> target_service_pb2.GetInfoResponse:
+def encode_info(host: ModelHost[TargetModel]) -> target_service_pb2.GetInfoResponse:
     """Return what is served, its limits and its costs."""
+    model = host.model
     manifest, trie, config = model.bundle.manifest, model.bundle.trie, model.runner.config
     bundle = target_service_pb2.BundleInfo(
         name=manifest.name,
@@ -213,8 +193,8 @@ def encode_info(
     return target_service_pb2.GetInfoResponse(
         bundles=[bundle],
         slots=config.slots,
-        slots_free=slots_free,
-        threads=threads,
+        slots_free=host.slots.gate.free,
+        threads=host.threads,
         device=config.device,
         dtype=_TORCH_DTYPES[config.dtype],
         version=__version__,
@@ -223,7 +203,7 @@ def encode_info(
         max_beam_width=model.limits.max_beam_width,
         costs=[
             target_service_pb2.CostPoint(rows=c.rows, prefix_tokens=c.prefix_tokens, ms=c.ms)
-            for c in costs
+            for c in host.costs
         ],
     )
 
@@ -242,8 +222,8 @@ def _check_fingerprints(header: session_pb2.SessionHeader, manifest: Manifest) -
         )
 
 
-def _leaf_filter(trie: ItemTrie, leaves: NDArray[np.int64]) -> LeafFilter | None:
-    return filter_from_leaves(trie, leaves) if len(leaves) else None
+def _leaf_filter(filters: FilterCompiler, leaves: NDArray[np.int64]) -> LeafFilter | None:
+    return filters.compile(LeafSpec(excluded_leaves=leaves))
 
 
 def _decode_resume(

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from specbeam.bundle import Bundle, BundleError, load_bundle
-from specbeam.decoding.expansion import AnyExpansion, open_expansion
-from specbeam.engine import ModelRunner, RunnerConfig
-from specbeam.engine.devices import device_problem
+from specbeam.bundle import Bundle, BundleError
+from specbeam.catalog import FilterCompiler
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
+from specbeam.model_service.loading import load_runner, open_bundle, open_search
 
 # The one score convention the engine computes.
 SCORE_KIND = "VOCAB"
@@ -37,15 +35,25 @@ class TargetModel:
 
     Attributes:
         bundle: the bundle it comes from.
-        runner: the model with its KV slots.
-        trie: the catalogue on the model's device.
+        search: the model with its KV slots and the catalogue on its device.
+        filters: compiles request filters.
         limits: what one session may ask for.
     """
 
     bundle: Bundle
-    runner: ModelRunner
-    trie: AnyExpansion
+    search: SearchModel
+    filters: FilterCompiler
     limits: Limits
+
+    @property
+    def runner(self) -> ModelRunner:
+        """The model with its KV slots."""
+        return self.search.runner
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of the weights."""
+        return self.bundle.manifest.fingerprints.model
 
 
 def scratch_rows(item_length: int, max_rows: int, max_beam_width: int) -> int:
@@ -70,9 +78,7 @@ def load_target(
         BundleError: the bundle is damaged, or needs what this service cannot do, or the device is
             not there.
     """
-    if (problem := device_problem(device)) is not None:
-        raise BundleError([problem])
-    bundle = load_bundle(directory)
+    bundle = open_bundle(directory, device)
     if bundle.manifest.score_kind != SCORE_KIND:
         kind = bundle.manifest.score_kind
         raise BundleError([f"the bundle's score_kind is {kind}, only {SCORE_KIND} is served"])
@@ -83,13 +89,7 @@ def load_target(
         max_prompt_tokens=bundle.max_prompt_tokens,
         max_rows=scratch_rows(bundle.trie.depth, max_rows, max_beam_width),
     )
-    try:
-        runner = ModelRunner.load(bundle.target_dir, config)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise BundleError([f"target/ cannot be loaded: {_first_line(error)}"]) from error
+    runner = load_runner(bundle, bundle.target_dir, config)
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
-    return TargetModel(bundle, runner, open_expansion(bundle.trie, runner.device), limits)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    search = open_search(bundle, runner)
+    return TargetModel(bundle, search, FilterCompiler(bundle.trie), limits)

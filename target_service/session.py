@@ -106,9 +106,7 @@ class TargetSession:
         A step that came with the request is taken in the same turn.
         """
         request = self._request
-        search = BeamSession(
-            self._model.runner, self._model.trie, request.beam_width, request.leaf_filter
-        )
+        search = BeamSession(self._model.search, request.beam_width, request.leaf_filter)
         self._search = search
         return self._run(search, lambda: self._open(search))
 
@@ -129,7 +127,7 @@ class TargetSession:
         meter.take()  # of a turn that failed half-way
         turn = work()
         self.level = turn.beams.level
-        paths = turn.beams.paths(self._model.trie.trie)
+        paths = turn.beams.paths(self._model.bundle.trie)
         return TurnResult(turn, paths, search.finished, meter.take())
 
     def _open(self, search: BeamSession) -> Turn:

@@ -1,40 +1,17 @@
 """Settings of the target service."""
 
-from pathlib import Path
-from typing import Literal
-
 from pydantic import Field
 
-from specbeam.runtime.settings import ServiceSettings, settings_config
+from specbeam.model_service.settings import ModelServiceSettings
+from specbeam.runtime.settings import settings_config
 
 
-class TargetSettings(ServiceSettings):
+class TargetSettings(ModelServiceSettings):
     """Run the target model's exact beam search and verify candidate trees."""
 
     model_config = settings_config("SPECBEAM_TARGET_")
 
-    bundle: Path = Field(description="Bundle directory to serve.")
     port: int = Field(50053, ge=0, le=65535, description="Port to listen on; 0 = any free one.")
-    device: str = Field("cpu", description="Device as torch names it: cpu, cuda, cuda:1.")
-    dtype: Literal["fp32", "bf16", "fp64"] = Field("fp32", description="Arithmetic of the model.")
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 = all cores.")
-    slots: int = Field(8, ge=1, le=1024, description="Sessions that hold KV states at once.")
-    max_waiting: int = Field(
-        64, ge=0, le=10_000, description="Sessions that may wait for a slot; more are refused."
-    )
     max_rows: int = Field(
         128, ge=1, le=4096, description="Most tree rows of one pass, also when not asked for."
-    )
-    max_beam_width: int = Field(256, ge=1, le=4096, description="Largest beam width accepted.")
-    idle_lease_s: float = Field(
-        1.0, gt=0, le=60, description="Seconds a session may sit idle before it is ended."
-    )
-    default_deadline_s: float = Field(
-        5.0, gt=0, le=300, description="Seconds a session may take when its caller names none."
-    )
-    warm_up_s: float = Field(
-        8.0, ge=0, le=60, description="Seconds for measuring what a pass costs at start."
-    )
-    cache_dir: Path | None = Field(
-        None, description="Where measured costs are kept; default ~/.cache/specbeam."
     )

@@ -24,7 +24,7 @@ def check_search(model: TargetModel) -> None:
         SelfTestError: they differ by more than rounding explains.
     """
     width = min(model.bundle.manifest.default_beam_width, model.limits.max_beam_width)
-    plain = _search(model, width, Step(1, PlainSteps(model.trie.depth)))
+    plain = _search(model, width, Step(1, PlainSteps(model.bundle.trie.depth)))
     exhaustive = _search(model, width, Step(1, RunToEnd()))
     if not (np.isfinite(plain.scores).all() and np.isfinite(exhaustive.scores).all()):
         raise SelfTestError(["the target model's scores are not finite"])

@@ -1,7 +1,7 @@
 """Drives target and draft sessions over the wire in tests."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from specbeam.draft.v1alpha1 import draft_service_pb2_grpc
 from specbeam.runtime.status import RpcFailure, decode_error
 from specbeam.target.v1alpha1 import session_pb2, target_service_pb2_grpc
 from specbeam.target.v1alpha1 import target_service_pb2 as target_pb
+from tests.waiting import until
 
 TIMEOUT_S = 20.0
 
@@ -160,3 +161,12 @@ async def failure_of(answer: Awaitable[Any]) -> RpcFailure:
     except grpc.aio.AioRpcError as error:
         return decode_error(error)
     raise AssertionError("the call did not fail")
+
+
+async def until_slots_are_back(info: Callable[[], Awaitable[Any]], total: int) -> None:
+    """Wait until a service that answers `info()` has every slot free."""
+
+    async def free() -> int:
+        return int((await info()).slots_free)
+
+    await until(free, total)

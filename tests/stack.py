@@ -1,7 +1,5 @@
 """All three services on loopback, in this process, for tests of whole requests."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,17 +13,18 @@ from draft_service.settings import DraftSettings
 from orchestrator.app import start_app as start_orchestrator
 from orchestrator.settings import OrchestratorSettings
 from specbeam.bundle import Bundle
-from specbeam.catalog import RankedItems, compile_exclusions, rank_items
+from specbeam.catalog import FilterCompiler, ItemFilter, RankedItems, rank_items
 from specbeam.client import Recommendation, RecommendClient
-from specbeam.decoding.expansion import open_expansion
 from specbeam.engine import ModelRunner, RunnerConfig
 from specbeam.engine.search import SearchSpec, plain_search
+from specbeam.model_service.loading import open_search
 from specbeam.runtime.channel import create_channel
 from specbeam.runtime.lifecycle import ServiceApp
 from specbeam.target.v1alpha1 import target_service_pb2
 from specbeam.target.v1alpha1.target_service_pb2_grpc import TargetServiceStub
 from target_service.app import start_app as start_target
 from target_service.settings import TargetSettings
+from tests.waiting import until
 
 
 def target_settings(bundle: Bundle, port: int = 0) -> TargetSettings:
@@ -49,14 +48,6 @@ class Stack:
 
     async def until_slots_are_back(self) -> None:
         await until(lambda: self.slots_free(), 4)
-
-
-async def until(ask: Any, wanted: Any, timeout_s: float = 5.0) -> None:
-    """Wait until ``await ask()`` returns what is wanted."""
-    deadline = time.monotonic() + timeout_s
-    while (found := await ask()) != wanted:
-        assert time.monotonic() < deadline, f"still {found!r}, not {wanted!r}"
-        await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
@@ -114,7 +105,8 @@ class Oracle:
             max_rows=1024,
         )
         self._runner = ModelRunner.load(bundle.target_dir, config)
-        self._trie = open_expansion(bundle.trie, self._runner.device)
+        self._search = open_search(bundle, self._runner)
+        self._filters = FilterCompiler(bundle.trie)
 
     def rank(
         self,
@@ -127,11 +119,18 @@ class Oracle:
         trie = self._bundle.trie
         prompt = self._bundle.template.render(trie.paths(trie.index_of(history)))
         items = trie.index_of(excluded)
-        leaf_filter = compile_exclusions(trie, items) if len(items) else None
+        wanted = ItemFilter(excluded_items=items)
+        leaf_filter = self._filters.compile(self._filters.resolve(wanted))
         width = beam_width or max(num_items, self._bundle.manifest.default_beam_width)
-        beams = plain_search(self._runner, self._trie, SearchSpec(prompt, width, leaf_filter)).beams
+        beams = plain_search(self._search, SearchSpec(prompt, width, leaf_filter)).beams
         leaves = beams.nodes if beams.level == trie.depth else np.zeros(0, np.int64)
-        return rank_items(trie, leaves, beams.scores[: len(leaves)], num_items, items)
+        return rank_items(
+            trie,
+            leaves,
+            beams.scores[: len(leaves)],
+            num_items,
+            lambda found: self._filters.allowed(wanted, found),
+        )
 
     def check(self, answer: Recommendation, expected: RankedItems) -> None:
         trie = self._bundle.trie

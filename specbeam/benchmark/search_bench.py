@@ -16,7 +16,6 @@ from specbeam.benchmark.conditions import conditions, median
 from specbeam.benchmark.workload import histories, items_for_tokens, prompt_of
 from specbeam.bundle import Bundle
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import open_expansion
 from specbeam.engine import (
     ModelRunner,
     RunnerConfig,
@@ -27,8 +26,9 @@ from specbeam.engine import (
 )
 from specbeam.engine.meter import PassMeter
 from specbeam.engine.runner import DTYPES
-from specbeam.engine.transformers_adapter import body_of, head_of
+from specbeam.engine.transformers_adapter import body_of
 from specbeam.engine.transformers_beam import allowed_children, transformers_beam_search
+from specbeam.model_service.loading import open_search
 
 Progress = Callable[[str], None]
 Search = Callable[[], tuple[np.ndarray, int]]
@@ -117,12 +117,13 @@ class SearchBench:
         )
         self.target = ModelRunner.load(bundle.target_dir, config)
         self.draft = ModelRunner.load(bundle.drafter_dir(bundle.manifest.drafters[0]), config)
-        self.expansion = open_expansion(bundle.trie, torch.device("cpu"))
+        self.target_search = open_search(bundle, self.target)
+        self.draft_search = open_search(bundle, self.draft)
         self.baseline = _load_baseline(bundle, spec.dtype) if spec.with_a0 else None
         self.allowed = allowed_children(bundle.trie) if spec.with_a0 else {}
         self.meters = {"a1": self.target.meter, "speculative": self.target.meter}
         if self.baseline is not None:
-            self.meters["a0"] = PassMeter(body_of(self.baseline), head_of(self.baseline))
+            self.meters["a0"] = PassMeter(body_of(self.baseline))
 
     def run(self, progress: Progress) -> dict[str, Any]:
         """Measure all cells.
@@ -174,11 +175,11 @@ class SearchBench:
         speculation = SpeculationSpec(self.spec.max_rows)
 
         def a1() -> tuple[np.ndarray, int]:
-            turn = plain_search(self.target, self.expansion, spec)
+            turn = plain_search(self.target_search, spec)
             return _ordered(turn.beams), turn.rows
 
         def speculative() -> tuple[np.ndarray, int]:
-            turn = speculative_search(self.target, self.draft, self.expansion, spec, speculation)
+            turn = speculative_search(self.target_search, self.draft_search, spec, speculation)
             return _ordered(turn.beams), turn.rows
 
         def a0() -> tuple[np.ndarray, int]:

@@ -198,7 +198,7 @@ def _check_consistency(manifest: Manifest, template: PromptTemplate, trie: ItemT
         problems.append("prompt.json is not the template the manifest names")
     if trie.depth != manifest.item_length:
         problems.append(f"items have {trie.depth} tokens, the manifest says {manifest.item_length}")
-    largest = max(int(level.token.max()) for level in trie.levels)
+    largest = trie.largest_token()
     if max(largest, *template.prefix, *template.suffix) >= manifest.vocab_size:
         problems.append(f"tokens reach {largest}, the vocabulary has {manifest.vocab_size}")
     return problems

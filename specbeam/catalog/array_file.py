@@ -21,6 +21,7 @@ from specbeam.catalog.errors import CatalogError
 _DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype("<i4"),
     "I64": np.dtype("<i8"),
+    "U16": np.dtype("<u2"),
     "U8": np.dtype("u1"),
 }
 _MAX_HEADER_BYTES = 1 << 20

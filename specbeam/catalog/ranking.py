@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ def rank_items(
     leaves: np.ndarray,
     scores: np.ndarray,
     num_items: int,
-    excluded_items: np.ndarray | None = None,
+    allowed: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> RankedItems:
     """Order leaves by (score descending, path ascending) and unfold each into its allowed items.
 
@@ -40,17 +41,17 @@ def rank_items(
         leaves: distinct leaf numbers.  Shape (W,).
         scores: cumulative log-probability of each leaf.  Shape (W,), float64.
         num_items: K, items wanted; K counts items, not leaves.
-        excluded_items: item indices that must not be returned.
+        allowed: which of some item indices may be returned, as a mask; None = all.
     """
     order = np.lexsort((leaves, -scores))
     leaves, scores = np.asarray(leaves)[order], np.asarray(scores)[order]
-    first = np.asarray(trie.leaf_items)[leaves]
-    sizes = np.asarray(trie.leaf_items)[leaves + 1] - first
+    first = np.asarray(trie.first_item_of(leaves), np.int64)
+    sizes = trie.first_item_of(leaves + 1) - first
     starts = np.cumsum(sizes) - sizes
     row = np.repeat(np.arange(len(leaves)), sizes)
     items = first[row] + np.arange(len(row)) - starts[row]
-    if excluded_items is not None and len(excluded_items):
-        allowed = ~np.isin(items, excluded_items)
-        items, row = items[allowed], row[allowed]
+    if allowed is not None:
+        passes = allowed(items)
+        items, row = items[passes], row[passes]
     items, row = items[:num_items], row[:num_items]
     return RankedItems(items, scores[row], leaves[row], exhausted=len(items) < num_items)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from specbeam.cli import exit_codes
-from specbeam.cli.local_services import LocalServices, ServePlan, prepare_process
+from specbeam.cli.local_services import LocalServices, ServePlan
 from specbeam.cli.output import print_json, print_table, progress_console
 from specbeam.cli.recommend import print_items
+from specbeam.cli.service_main import prepare_process
 
 if TYPE_CHECKING:
     from specbeam.bundle import Bundle

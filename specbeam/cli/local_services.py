@@ -145,16 +145,6 @@ async def _start(service: str, settings: dict[str, str]) -> ServiceApp:
     return await start_orchestrator(OrchestratorSettings.model_validate(settings))
 
 
-def prepare_process() -> None:
-    """Set what must be set before torch is loaded and gRPC starts.
-
-    Idle threads must not burn the cores, and what gRPC has to say reaches us as errors.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-
 def default_data_dir() -> Path:
     """Return where histories are kept by default: ~/.local/share/specbeam."""
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")

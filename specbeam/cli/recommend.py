@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from specbeam.cli import exit_codes
+from specbeam.cli.filter_options import Filters, read_filters, read_lines
 from specbeam.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -20,7 +21,13 @@ EXAMPLES = """\b
 Examples:
   specbeam recommend --user ann -k 5
   specbeam recommend --items item-7,item-12 --speculation on
+  specbeam recommend --user ann --require-tag in-stock --require-tag 'red|blue'
+  specbeam recommend --user ann --created-after 2026-11-01 --exclude item-7
+  specbeam recommend --user ann --allow-file campaign.txt --json
   specbeam recommend --batch users.txt --json > answers.jsonl
+
+Filters narrow one another: an item is returned when it passes all that are given. A tag
+requirement is one tag, or several with | between them of which one is enough.
 
 A batch file has one user id a line, or one JSON object a line such as
 {"user_id": "ann"} or {"items": ["item-7", "item-12"]}. With --json each answer carries
@@ -49,6 +56,25 @@ the number of its line; a line that fails is told on stderr."""
     "--speculation", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True
 )
 @click.option("--include-history", is_flag=True, help="Also return items of the history.")
+@click.option("--exclude", multiple=True, metavar="ITEM", help="Leave an item out; repeatable.")
+@click.option("--allow", multiple=True, metavar="ITEM", help="Return only such items; repeatable.")
+@click.option(
+    "--allow-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Return only the items of a file, one id a line.",
+)
+@click.option(
+    "--require-tag",
+    multiple=True,
+    metavar="TAG[|TAG...]",
+    help="Return only items with this tag, or one of these; repeatable.",
+)
+@click.option(
+    "--created-after",
+    metavar="TIME",
+    help="Return only items made then or later: ISO 8601 (UTC unless it says otherwise), or "
+    "milliseconds since 1970.",
+)
 @click.option("--bundle", default="", help="Bundle to answer from.")
 @click.option("--address", default="127.0.0.1:50051", show_default=True, help="The orchestrator.")
 @click.option(
@@ -67,45 +93,54 @@ def recommend(
         raise click.UsageError("--batch does not go with --user or --items")
     from specbeam.client import ClientError, SyncRecommendClient
 
+    filters = read_filters(options)
     timeout_s = options.pop("deadline_s")
     history = [item.strip() for item in items.split(",") if item.strip()]
     with SyncRecommendClient(address, timeout_s=timeout_s) as client:
         if batch is not None:
-            return _ask_all(client, batch, options, as_json)
+            return _ask_all(client, batch, options, filters, as_json)
         try:
-            answer = _ask(client, user, history, options)
+            answer = _ask(client, user, history, options, filters)
         except ClientError as error:
             return _explain(error, address)
     if as_json:
-        print_json(dataclasses.asdict(answer))
+        print_json(_to_json(answer, filters))
     else:
         print_items(answer, user or "inline history")
     return exit_codes.OK
 
 
-def _ask_all(client: Any, batch: Path, options: dict[str, Any], as_json: bool) -> int:
+def _ask_all(
+    client: Any, batch: Path, options: dict[str, Any], filters: Filters, as_json: bool
+) -> int:
     """Ask for each line of a batch; a line that fails does not stop the others."""
     from specbeam.client import ClientError
 
     failures = 0
-    for number, text in enumerate(_read_lines(batch), start=1):
+    for number, text in enumerate(read_lines(batch), start=1):
         if not text:
             continue
         try:
             user, items = _parse_line(text)
-            answer = _ask(client, user, items, options)
+            answer = _ask(client, user, items, options, filters)
         except (ClientError, ValueError) as error:
             failures += 1
             click.echo(f"{batch}, line {number}: {error}", err=True)
             continue
         if as_json:
-            click.echo(json.dumps({"line": number, **dataclasses.asdict(answer)}))
+            click.echo(json.dumps({"line": number, **_to_json(answer, filters)}))
         else:
             print_items(answer, user or "inline history")
     return exit_codes.FAILURE if failures else exit_codes.OK
 
 
-def _ask(client: Any, user: str, items: Sequence[str], options: dict[str, Any]) -> Recommendation:
+def _to_json(answer: Recommendation, filters: Filters) -> dict[str, Any]:
+    return {**dataclasses.asdict(answer), "filter": dataclasses.asdict(filters)}
+
+
+def _ask(
+    client: Any, user: str, items: Sequence[str], options: dict[str, Any], filters: Filters
+) -> Recommendation:
     from specbeam.client import Interaction
 
     answer: Recommendation = client.recommend(
@@ -114,18 +149,15 @@ def _ask(client: Any, user: str, items: Sequence[str], options: dict[str, Any]) 
         num_items=options["num_items"],
         beam_width=options["beam_width"],
         speculation=options["speculation"],
-        exclude_history=False if options["include_history"] else None,
+        exclude_history=filters.exclude_history,
+        exclude_item_ids=filters.exclude_item_ids,
+        allow_item_ids=filters.allow_item_ids,
+        required_tags=filters.required_tags,
+        created_after=filters.created_after_ms,
         bundle=options["bundle"],
         include_metadata=True,
     )
     return answer
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file") from error
 
 
 def _parse_line(text: str) -> tuple[str, list[str]]:

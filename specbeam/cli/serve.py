@@ -19,9 +19,9 @@ from specbeam.cli.local_services import (
     LocalServices,
     ServePlan,
     default_data_dir,
-    prepare_process,
 )
 from specbeam.cli.output import print_json, progress_console
+from specbeam.cli.service_main import prepare_process
 
 PORTS = {"orchestrator": 50051, "draft": 50052, "target": 50053}
 PORT = click.IntRange(0, 65535)

@@ -2,53 +2,118 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
-from specbeam.catalog import ItemTrie, LeafFilter
+from specbeam.catalog import PAD, ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import Expansion, ScoredLevel, Verified
+from specbeam.decoding.expansion import Allowed, Expansion, ScoredLevel, Verified
+from specbeam.decoding.scoring import LevelScores, Scoring
+
+# Copies of shared leaf counts kept on the device (4 bytes a leaf each).
+MAX_SHARED_COUNTS = 16
 
 Step = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-class DeviceExpansion(Expansion[torch.Tensor]):
-    """Token and child arrays of an `ItemTrie` as int64 tensors on one device."""
+@dataclass(frozen=True, slots=True)
+class DeviceFilter:
+    """A `LeafFilter` on the device, per level 0 .. L; None where nothing is restricted.
 
-    def __init__(self, trie: ItemTrie, device: torch.device) -> None:
-        """Copy the arrays (int32 on disk) to `device`."""
-        super().__init__(trie)
+    Attributes:
+        leaf_counts: allowed leaves before each leaf.
+        dead: dead nodes, ascending.
+        kept: the only nodes allowed, ascending.
+    """
+
+    leaf_counts: torch.Tensor | None
+    dead: tuple[torch.Tensor | None, ...]
+    kept: tuple[torch.Tensor, ...] | None
+
+
+class DeviceExpansion(Expansion[torch.Tensor]):
+    """Token, child and leaf arrays of an `ItemTrie` on one device, every level in full."""
+
+    def __init__(self, trie: ItemTrie, scoring: Scoring, device: torch.device) -> None:
+        """Copy the arrays to `device` (12 bytes a node)."""
+        super().__init__(trie, scoring)
         self.device = device
-        self._token = [self._tensor(level.token) for level in trie.levels]
-        self._first_child = [self._tensor(level.first_child) for level in trie.levels]
-        self._slots = [
-            torch.arange(max(level.max_children, 1), device=device) for level in trie.levels
+        levels = trie.levels
+        every = [np.arange(level.num_nodes + 1) for level in levels]
+        self._token = [
+            self._int32(level.tokens_of(every[d][:-1]) if d else [PAD])
+            for d, level in enumerate(levels)
         ]
+        self._first_child = [
+            self._int32(level.first_child_of(every[d])) for d, level in enumerate(levels[:-1])
+        ]
+        self._first_leaf = [
+            self._int32(level.first_leaf_of(every[d])) for d, level in enumerate(levels)
+        ]
+        self._slots = [torch.arange(max(level.max_children, 1), device=device) for level in levels]
+        # Named filters are shared between requests; so are their copies here.
+        self._counts: dict[int, tuple[np.ndarray, torch.Tensor]] = {}
+
+    def _int32(self, array: np.ndarray | list[int]) -> torch.Tensor:
+        return torch.from_numpy(np.array(array, np.int32)).to(self.device)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.array(array, dtype=np.int64)).to(self.device)
+        """Upload; from pinned memory the copy does not hold up the host."""
+        tensor = torch.from_numpy(np.array(array, dtype=np.int64))
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
-    def dead_nodes(self, leaf_filter: LeafFilter | None) -> list[torch.Tensor | None]:
-        """See `Expansion.dead_nodes`."""
-        if leaf_filter is None:
-            return [None] * (self.depth + 1)
-        return [self._tensor(nodes) if len(nodes) else None for nodes in leaf_filter.dead_nodes]
+    def _bind(self, leaf_filter: LeafFilter) -> DeviceFilter:
+        return DeviceFilter(
+            None if leaf_filter.leaf_counts is None else self._shared(leaf_filter.leaf_counts),
+            tuple(self._tensor(nodes) if len(nodes) else None for nodes in leaf_filter.dead),
+            None if leaf_filter.kept is None else tuple(map(self._tensor, leaf_filter.kept)),
+        )
+
+    def _shared(self, counts: np.ndarray) -> torch.Tensor:
+        known = self._counts.get(id(counts))
+        if known is None or known[0] is not counts:
+            if len(self._counts) >= MAX_SHARED_COUNTS:
+                self._counts.pop(next(iter(self._counts)))
+            known = self._counts[id(counts)] = (counts, self._int32(counts))
+        return known[1]
+
+    def _children(
+        self, level: int, nodes: torch.Tensor, bound: DeviceFilter | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Child numbers (0 where there is none) and which are there and allowed.  Shape (R, C)."""
+        first, last = self._first_child[level][nodes], self._first_child[level][nodes + 1]
+        index = first[:, None] + self._slots[level]
+        alive = index < last[:, None]
+        index = torch.where(alive, index, 0)
+        if bound is None:
+            return index, alive
+        if bound.kept is not None:
+            return index, alive & _contains(bound.kept[level + 1], index)
+        if bound.leaf_counts is not None:
+            leaves = self._first_leaf[level + 1]
+            counts = bound.leaf_counts
+            alive &= counts[leaves[index + 1]] > counts[leaves[index]]
+        dead = bound.dead[level + 1]
+        if dead is not None:
+            alive &= ~_contains(dead, index)
+        return index, alive
 
     @torch.inference_mode()
     def score(
-        self, level: int, nodes: np.ndarray, logits: torch.Tensor, dead: torch.Tensor | None
+        self, level: int, nodes: np.ndarray, scores: LevelScores, allowed: Allowed
     ) -> ScoredLevel[torch.Tensor]:
         """See `Expansion.score`."""
-        of_nodes = self._tensor(nodes)
-        index = self._first_child[level][of_nodes][:, None] + self._slots[level]
-        alive = index < self._first_child[level][of_nodes + 1][:, None]
-        index = torch.where(alive, index, 0)
-        if dead is not None:
-            place = torch.searchsorted(dead, index).clamp_(max=len(dead) - 1)
-            alive &= dead[place] != index
-        normaliser = torch.logsumexp(logits, dim=-1, keepdim=True)
-        logprobs = logits.gather(1, self._token[level + 1][index]) - normaliser
-        return ScoredLevel(nodes, logprobs.masked_fill_(~alive, -torch.inf))
+        index, alive = self._children(level, self._tensor(nodes), allowed.bound)
+        tokens = self._token[level + 1][index].long()
+        columns = scores.columns.device(tokens.clamp_(min=0))
+        found = scores.values.gather(1, columns).masked_fill(~alive, -torch.inf)
+        if scores.over_children:
+            found = torch.log_softmax(found, dim=-1).masked_fill_(~alive, -torch.inf)
+        return ScoredLevel(nodes, found)
 
     def select(
         self,
@@ -65,22 +130,48 @@ class DeviceExpansion(Expansion[torch.Tensor]):
 
     @torch.inference_mode()
     def verify(
-        self, beams: Beams, scored: dict[int, ScoredLevel[torch.Tensor]], width: int
+        self,
+        beams: Beams,
+        scored: dict[int, ScoredLevel[torch.Tensor]],
+        width: int,
+        allowed: Allowed,
     ) -> Verified:
-        """See `Expansion.verify`; computed to the deepest scored level with flags, read once."""
+        """See `Expansion.verify`; computed to the deepest possible level with flags, read once."""
         nodes = self._tensor(beams.nodes)
         scores = torch.from_numpy(beams.scores).to(self.device)
         level = beams.level
         steps: list[Step] = []
-        while level < self.depth and level in scored:
-            level_nodes = self._tensor(scored[level].nodes)
-            rows = torch.searchsorted(level_nodes, nodes).clamp_(max=len(level_nodes) - 1)
-            complete = ((level_nodes[rows] == nodes) | torch.isneginf(scores)).all()
-            logprobs = scored[level].child_logprobs[rows]
+        while level < self.depth and (level in scored or self._has_free_nodes):
+            logprobs, known = self._known(level, nodes, scored.get(level), allowed.bound)
+            complete = (known | torch.isneginf(scores)).all()
             nodes, scores = self._expand(level, nodes, scores, logprobs, width)
             steps.append((nodes, scores, complete))
             level += 1
         return _read_back(beams.level, steps)
+
+    def _known(
+        self,
+        level: int,
+        nodes: torch.Tensor,
+        scored: ScoredLevel[torch.Tensor] | None,
+        bound: DeviceFilter | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Child log-probabilities, and which nodes they are right for (scored or free)."""
+        if scored is not None:
+            level_nodes = self._tensor(scored.nodes)
+            rows = torch.searchsorted(level_nodes, nodes).clamp_(max=len(level_nodes) - 1)
+            known = level_nodes[rows] == nodes
+            logprobs = scored.child_logprobs[rows]
+            if not self._has_free_nodes:
+                return logprobs, known
+        index, alive = self._children(level, nodes, bound)
+        free = self._token[level + 1][index[:, 0]] == PAD
+        if self._forced_is_free:
+            free |= alive.sum(dim=1) <= 1
+        forced = torch.zeros(alive.shape, device=self.device).masked_fill_(~alive, -torch.inf)
+        if scored is None:
+            return forced, free
+        return torch.where(known[:, None], logprobs, forced.to(logprobs.dtype)), known | free
 
     def _expand(
         self,
@@ -101,21 +192,38 @@ class DeviceExpansion(Expansion[torch.Tensor]):
         # A dead position may point past its parent's children; node 0 keeps gathers in range.
         return torch.where(torch.isneginf(next_scores), 0, next_nodes), next_scores
 
-    def logprobs_of(self, scored: ScoredLevel[torch.Tensor], nodes: np.ndarray) -> np.ndarray:
+    @torch.inference_mode()
+    def logprobs_of(
+        self,
+        level: int,
+        nodes: np.ndarray,
+        scored: ScoredLevel[torch.Tensor] | None,
+        allowed: Allowed,
+    ) -> np.ndarray:
         """See `Expansion.logprobs_of`."""
-        rows = self._tensor(np.searchsorted(scored.nodes, nodes))
-        found: np.ndarray = scored.child_logprobs[rows].double().cpu().numpy()
+        logprobs, known = self._known(level, self._tensor(nodes), scored, allowed.bound)
+        found: np.ndarray = logprobs.double().cpu().numpy()
+        if not bool(known.all()):
+            raise AssertionError("log-probabilities need a scored row for every node")
         return found
 
 
+def _contains(members: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Whether each number is among ascending `members`."""
+    if not len(members):
+        return torch.zeros_like(index, dtype=torch.bool)
+    place = torch.searchsorted(members, index.long()).clamp_(max=len(members) - 1)
+    return members[place] == index
+
+
 def _read_back(base_level: int, steps: list[Step]) -> Verified:
-    complete = torch.stack([flag for _, _, flag in steps]).tolist()
+    complete = torch.stack([flag for _, _, flag in steps]).tolist() if steps else [False]
     if not complete[0]:
         raise AssertionError("verification needs a scored row for every exact beam")
-    accepted = complete.index(False) - 1 if False in complete else len(complete) - 1
-    nodes, scores = steps[accepted][0].cpu().numpy(), steps[accepted][1].cpu().numpy()
+    levels = complete.index(False) if False in complete else len(complete)
+    nodes, scores = steps[levels - 1][0].cpu().numpy(), steps[levels - 1][1].cpu().numpy()
     live = ~np.isneginf(scores)
-    return Verified(Beams(base_level + accepted + 1, nodes[live], scores[live]), accepted)
+    return Verified(Beams(base_level + levels, nodes[live], scores[live]), levels)
 
 
 def select_top(ranks: torch.Tensor, width: int) -> torch.Tensor:

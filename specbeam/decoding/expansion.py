@@ -14,8 +14,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from specbeam.catalog import ItemTrie, LeafFilter
+from specbeam.catalog import PAD, ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.scoring import LevelScores, Scoring
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
@@ -40,42 +41,104 @@ class Verified:
 
     Attributes:
         beams: exact beams of the deepest decided level.
-        accepted_levels: levels decided beyond the first, i.e. levels whose beams all had rows.
+        levels: levels decided, at least one.
     """
 
     beams: Beams
-    accepted_levels: int
+    levels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """One request's filter, as the host asks it.
+
+    Attributes:
+        leaf_filter: the compiled filter; None = everything is allowed.
+        bound: the implementation's own form of it.
+    """
+
+    leaf_filter: LeafFilter | None
+    bound: Any
 
 
 class Expansion(ABC, Generic[Array]):
-    """A trie with the operations a search needs on one kind of device."""
+    """A trie with the operations a search needs on one kind of device.
 
-    def __init__(self, trie: ItemTrie) -> None:
-        """Keep the catalogue."""
+    A node is *free* when its next step is known without the model: an item that has ended goes on
+    with padding at log-probability 0, and under TRIE a node with one allowed child gives it all
+    mass.  Free nodes need no row; deciding a level passes through them.
+    """
+
+    def __init__(self, trie: ItemTrie, scoring: Scoring) -> None:
+        """Keep the catalogue and the score convention."""
         self.trie = trie
         self.depth = trie.depth
+        self.scoring = scoring
+        self._forced_is_free = scoring.kind == "TRIE"
+        self._has_free_nodes = self._forced_is_free or trie.has_padding
 
     def beam_width(self, level: int, width: int) -> int:
         """Return how many beams level `level` can hold at most."""
         return min(width, self.trie.levels[level].num_nodes)
 
-    @abstractmethod
-    def dead_nodes(self, leaf_filter: LeafFilter | None) -> list[Array | None]:
-        """Return the dead nodes per level 0 .. L, None where nothing is dead."""
+    def allow(self, leaf_filter: LeafFilter | None) -> Allowed:
+        """Prepare a request's filter; None allows everything."""
+        return Allowed(leaf_filter, None if leaf_filter is None else self._bind(leaf_filter))
 
-    @abstractmethod
-    def score(
-        self, level: int, nodes: np.ndarray, logits: torch.Tensor, dead: Array | None
-    ) -> ScoredLevel[Array]:
-        """Score the children of nodes that have just got a row, under VOCAB.
+    def alive(self, level: int, nodes: np.ndarray, allowed: Allowed) -> np.ndarray:
+        """Tell which nodes have an allowed leaf below.  Shape (n,), bool."""
+        if allowed.leaf_filter is None:
+            return np.ones(len(nodes), bool)
+        return allowed.leaf_filter.alive(self.trie, level, nodes)
 
-        VOCAB normalises over the whole vocabulary and masks afterwards, as transformers does.
+    def needs_row(self, level: int, nodes: np.ndarray, allowed: Allowed) -> np.ndarray:
+        """Tell which nodes are not free.
 
         Args:
             level: level of `nodes`, 0 .. L - 1.
-            nodes: ascending node numbers.  Shape (R,), int64.
-            logits: one row per node, fp32 or fp64.  Shape (R, V).
-            dead: ascending dead nodes of level + 1, or None.
+            nodes: node numbers, any order.  Shape (n,).
+            allowed: the request's filter.
+
+        Returns:
+            Shape (n,), bool.
+        """
+        if not self._has_free_nodes:
+            return np.ones(len(nodes), bool)
+        above, below = self.trie.levels[level], self.trie.levels[level + 1]
+        first = above.first_child_of(nodes)
+        if not self._forced_is_free:
+            going_on: np.ndarray = below.tokens_of(first) != PAD
+            return going_on
+        if allowed.leaf_filter is not None:
+            several: np.ndarray = self._alive_children(level, nodes, allowed).sum(axis=1) > 1
+            return several
+        several = above.first_child_of(nodes + 1) - first > 1
+        return several
+
+    def _alive_children(self, level: int, nodes: np.ndarray, allowed: Allowed) -> np.ndarray:
+        """Which children are there and allowed, on the host.  Shape (n, C_d), bool."""
+        above = self.trie.levels[level]
+        if allowed.leaf_filter is not None:
+            return allowed.leaf_filter.alive_children(self.trie, level, nodes)
+        sizes = above.first_child_of(nodes + 1) - above.first_child_of(nodes)
+        there: np.ndarray = np.arange(above.max_children) < sizes[:, None]
+        return there
+
+    @abstractmethod
+    def _bind(self, leaf_filter: LeafFilter) -> Any:
+        """Return the implementation's form of a filter."""
+
+    @abstractmethod
+    def score(
+        self, level: int, nodes: np.ndarray, scores: LevelScores, allowed: Allowed
+    ) -> ScoredLevel[Array]:
+        """Score the children of nodes that have just got a row.
+
+        Args:
+            level: level of `nodes`, 0 .. L - 1.
+            nodes: ascending node numbers, none of an item that has ended.  Shape (R,), int64.
+            scores: scores of the next token, one row per node.
+            allowed: the request's filter.
         """
 
     @abstractmethod
@@ -85,26 +148,34 @@ class Expansion(ABC, Generic[Array]):
         """Return rows of `known` followed by `added`, in the order given by `rows`."""
 
     @abstractmethod
-    def verify(self, beams: Beams, scored: dict[int, ScoredLevel[Array]], width: int) -> Verified:
+    def verify(
+        self, beams: Beams, scored: dict[int, ScoredLevel[Array]], width: int, allowed: Allowed
+    ) -> Verified:
         """Decide as many levels as the scored rows allow.
 
-        All rows of `beams` must be scored.  From exact beams of level d the exact beams of d + 1
-        are the best `width` of their trie children; they come from this expansion alone, so extra
-        or missing rows cannot touch the result.  The walk goes on while every beam of the new level
-        has a row.
+        All beams must be free or have a scored row.  From exact beams of level d the exact beams of
+        d + 1 are the best `width` of their trie children; they come from this expansion alone, so
+        extra or missing rows cannot touch the result.  The walk goes on while every beam of the new
+        level is free or has a row.
 
         Args:
             beams: exact beams of level j < L.
-            scored: scored rows by level, at least level j.
+            scored: scored rows by level.
             width: W.
+            allowed: the request's filter.
 
         Source: AtSpeed (arXiv 2410.05165), strict verification, algorithm 1; ties broken by
         ascending path, which the paper leaves open.
         """
 
     @abstractmethod
-    def logprobs_of(self, scored: ScoredLevel[Array], nodes: np.ndarray) -> np.ndarray:
-        """Return the child log-probabilities of `nodes`, all scored.  Shape (n, C_d), float64."""
+    def logprobs_of(
+        self, level: int, nodes: np.ndarray, scored: ScoredLevel[Array] | None, allowed: Allowed
+    ) -> np.ndarray:
+        """Return the child log-probabilities of nodes that are scored or free.
+
+        Shape (n, C_d), float64.
+        """
 
     def merge(
         self, known: ScoredLevel[Array] | None, added: ScoredLevel[Array]
@@ -120,10 +191,15 @@ class Expansion(ABC, Generic[Array]):
 AnyExpansion = Expansion[Any]
 
 
-def open_expansion(trie: ItemTrie, device: torch.device) -> AnyExpansion:
-    """Return the implementation for `device`."""
+def open_expansion(
+    trie: ItemTrie, device: torch.device, scoring: Scoring | None = None
+) -> AnyExpansion:
+    """Return the implementation for `device`; VOCAB when no convention is given."""
     # The implementations subclass this module's interface, so they cannot be imported above it.
     from specbeam.decoding.device_expansion import DeviceExpansion
     from specbeam.decoding.host_expansion import HostExpansion
 
-    return HostExpansion(trie) if device.type == "cpu" else DeviceExpansion(trie, device)
+    scoring = scoring or Scoring()
+    if device.type == "cpu":
+        return HostExpansion(trie, scoring)
+    return DeviceExpansion(trie, scoring, device)

@@ -1,13 +1,13 @@
-"""The CPU implementation of `Expansion`: numpy views of torch logits."""
+"""The CPU implementation of `Expansion`: numpy views of torch scores."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import Expansion, ScoredLevel, Verified
+from specbeam.decoding.expansion import Allowed, Expansion, ScoredLevel, Verified
+from specbeam.decoding.scoring import LevelScores, Scoring
 
 # Child tables of a level are kept whole up to this size (8 MB); larger ones are gathered piecewise.
 MAX_TABLE_ENTRIES = 2_000_000
@@ -16,51 +16,46 @@ MAX_TABLE_ENTRIES = 2_000_000
 class HostExpansion(Expansion[np.ndarray]):
     """Child arrays of an `ItemTrie` as they lie in memory."""
 
-    def __init__(self, trie: ItemTrie) -> None:
-        """Keep views of the trie's arrays; nothing is copied."""
-        super().__init__(trie)
-        self._token = [np.asarray(level.token) for level in trie.levels]
-        self._first_child = [np.asarray(level.first_child) for level in trie.levels]
+    def __init__(self, trie: ItemTrie, scoring: Scoring) -> None:
+        """Prepare child tables of the levels where they are small."""
+        super().__init__(trie, scoring)
         self._slots = [np.arange(max(level.max_children, 1)) for level in trie.levels]
         self._tables = [self._child_table(level) for level in range(trie.depth)]
 
     def _child_table(self, level: int) -> np.ndarray | None:
         """Child tokens of every node of a level, -1 where padded; None where it would be large."""
-        nodes = np.arange(self.trie.levels[level].num_nodes)
-        if len(nodes) * len(self._slots[level]) > MAX_TABLE_ENTRIES:
+        count = self.trie.levels[level].num_nodes
+        if count * len(self._slots[level]) > MAX_TABLE_ENTRIES:
             return None
-        return self._child_tokens(level, nodes)
+        return self._child_tokens(level, np.arange(count))
 
     def _child_tokens(self, level: int, nodes: np.ndarray) -> np.ndarray:
-        """Child tokens of nodes, -1 where padded.  Shape (R, C_d)."""
-        first_child, token = self._first_child[level], self._token[level + 1]
-        index = first_child[nodes][:, None] + self._slots[level]
-        inside = index < first_child[nodes + 1][:, None]
-        return np.where(inside, token[np.minimum(index, len(token) - 1)], np.int32(-1))
+        """Child tokens of nodes, -1 where there is no child.  Shape (R, C_d)."""
+        above, below = self.trie.levels[level], self.trie.levels[level + 1]
+        index = above.first_child_of(nodes)[:, None] + self._slots[level]
+        inside = index < above.first_child_of(nodes + 1)[:, None]
+        tokens = below.tokens_of(np.minimum(index, below.num_nodes - 1))
+        return np.where(inside, tokens, np.int32(-1))
 
-    def dead_nodes(self, leaf_filter: LeafFilter | None) -> list[np.ndarray | None]:
-        """See `Expansion.dead_nodes`."""
-        if leaf_filter is None:
-            return [None] * (self.depth + 1)
-        return [nodes if len(nodes) else None for nodes in leaf_filter.dead_nodes]
+    def _bind(self, leaf_filter: LeafFilter) -> LeafFilter:
+        return leaf_filter
 
     def score(
-        self, level: int, nodes: np.ndarray, logits: torch.Tensor, dead: np.ndarray | None
+        self, level: int, nodes: np.ndarray, scores: LevelScores, allowed: Allowed
     ) -> ScoredLevel[np.ndarray]:
         """See `Expansion.score`."""
         table = self._tables[level]
         tokens = table[nodes] if table is not None else self._child_tokens(level, nodes)
-        gone = tokens < 0
-        if dead is not None:
-            index = self._first_child[level][nodes][:, None] + self._slots[level]
-            place = np.minimum(np.searchsorted(dead, index), len(dead) - 1)
-            gone |= dead[place] == index
-        # Padding reads the last vocabulary id and is overwritten below.  One fused log-softmax over
-        # everything is quicker than the five kernels of logsumexp over the same rows.
-        everything = torch.log_softmax(logits, dim=-1).numpy()
-        logprobs = everything[np.arange(len(nodes))[:, None], tokens]
-        logprobs[gone] = -np.inf
-        return ScoredLevel(nodes, logprobs)
+        if allowed.leaf_filter is None:
+            gone = tokens < 0
+        else:
+            gone = ~allowed.leaf_filter.alive_children(self.trie, level, nodes)
+        # Padding reads some column and is overwritten below.
+        columns = scores.columns.host(tokens)
+        values = scores.values.numpy()
+        found = values[np.arange(len(nodes))[:, None], columns]
+        found[gone] = -np.inf
+        return ScoredLevel(nodes, _normalised(found) if scores.over_children else found)
 
     def select(
         self,
@@ -76,39 +71,97 @@ class HostExpansion(Expansion[np.ndarray]):
         return ScoredLevel(nodes[rows], logprobs[rows])
 
     def verify(
-        self, beams: Beams, scored: dict[int, ScoredLevel[np.ndarray]], width: int
+        self,
+        beams: Beams,
+        scored: dict[int, ScoredLevel[np.ndarray]],
+        width: int,
+        allowed: Allowed,
     ) -> Verified:
         """See `Expansion.verify`."""
         level, nodes, scores = beams.level, beams.nodes, beams.scores
         while level < self.depth and len(nodes):
-            rows = _rows_of(scored[level].nodes, nodes) if level in scored else None
-            if rows is None:
+            logprobs = self._known(level, nodes, scored.get(level), allowed)
+            if logprobs is None:
                 break
-            nodes, scores = self._expand(level, nodes, scores, scored[level], rows, width)
+            nodes, scores = self._expand(level, nodes, scores, logprobs, width)
             level += 1
         if level == beams.level:
             raise AssertionError("verification needs a scored row for every exact beam")
-        return Verified(Beams(level, nodes, scores), level - beams.level - 1)
+        return Verified(Beams(level, nodes, scores), level - beams.level)
 
     def _expand(
         self,
         level: int,
         nodes: np.ndarray,
         scores: np.ndarray,
-        scored: ScoredLevel[np.ndarray],
-        rows: np.ndarray | slice,
+        logprobs: np.ndarray,
         width: int,
     ) -> tuple[np.ndarray, np.ndarray]:
         """One exact beam step: nodes (ascending) and scores of the next level's live beams."""
-        candidates = (scored.child_logprobs[rows] + scores[:, None]).ravel()
+        candidates = (logprobs + scores[:, None]).ravel()
         chosen = select_top_host(candidates, width)
-        parent, slot = np.divmod(chosen, scored.child_logprobs.shape[1])
-        return self._first_child[level][nodes[parent]] + slot, candidates[chosen]
+        parent, slot = np.divmod(chosen, logprobs.shape[1])
+        first = self.trie.levels[level].first_child_of(nodes[parent])
+        return first + slot, candidates[chosen]
 
-    def logprobs_of(self, scored: ScoredLevel[np.ndarray], nodes: np.ndarray) -> np.ndarray:
+    def logprobs_of(
+        self,
+        level: int,
+        nodes: np.ndarray,
+        scored: ScoredLevel[np.ndarray] | None,
+        allowed: Allowed,
+    ) -> np.ndarray:
         """See `Expansion.logprobs_of`."""
-        rows = np.searchsorted(scored.nodes, nodes)
-        return scored.child_logprobs[rows].astype(np.float64, copy=False)
+        order = np.argsort(nodes, kind="stable")
+        logprobs = self._known(level, nodes[order], scored, allowed)
+        if logprobs is None:
+            raise AssertionError("log-probabilities need a scored row for every node")
+        found = np.empty(logprobs.shape, np.float64)
+        found[order] = logprobs
+        return found
+
+    def _known(
+        self,
+        level: int,
+        nodes: np.ndarray,
+        scored: ScoredLevel[np.ndarray] | None,
+        allowed: Allowed,
+    ) -> np.ndarray | None:
+        """Child log-probabilities of ascending nodes; None if one is neither scored nor free."""
+        if scored is None:
+            return self._forced(level, nodes, allowed, np.float32)
+        rows = _rows_of(scored.nodes, nodes)
+        if rows is not None:
+            return scored.child_logprobs[rows]
+        if not self._has_free_nodes:
+            return None
+        place = np.minimum(np.searchsorted(scored.nodes, nodes), len(scored.nodes) - 1)
+        missing = scored.nodes[place] != nodes
+        forced = self._forced(level, nodes[missing], allowed, scored.child_logprobs.dtype)
+        if forced is None:
+            return None
+        found = scored.child_logprobs[place]
+        found[missing] = forced
+        return found
+
+    def _forced(
+        self, level: int, nodes: np.ndarray, allowed: Allowed, dtype: np.dtype | type
+    ) -> np.ndarray | None:
+        """Child log-probabilities of free nodes; None if one of them is not free."""
+        if not self._has_free_nodes or self.needs_row(level, nodes, allowed).any():
+            return None
+        alive = self._alive_children(level, nodes, allowed)
+        return np.where(alive, 0.0, -np.inf).astype(dtype)
+
+
+def _normalised(logits: np.ndarray) -> np.ndarray:
+    """Log-softmax of each row over what is not -inf.  Shape (R, C)."""
+    top = logits.max(axis=1, keepdims=True)
+    top[top == -np.inf] = 0.0
+    total = np.exp(logits - top).sum(axis=1, keepdims=True)
+    total[total == 0.0] = 1.0  # nothing left in the row
+    normalised: np.ndarray = logits - (top + np.log(total))
+    return normalised
 
 
 def _rows_of(level_nodes: np.ndarray, nodes: np.ndarray) -> np.ndarray | slice | None:

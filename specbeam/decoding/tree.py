@@ -6,6 +6,7 @@ best first; that order decides who keeps a row when the budget is short.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,9 @@ from specbeam.decoding.beams import Beams
 # Levels whose nodes have few children on average are added whole instead of being drafted: such a
 # level cannot miss, and costs about two rows per parent on 12 k items with four 256-code levels.
 EXHAUSTIVE_MEAN_CHILDREN = 4.0
+
+# A question about nodes of one level: (level, nodes (n,)) -> (n,) bool.
+NodeTest = Callable[[int, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +91,53 @@ def resolve_tree(trie: ItemTrie, beams: Beams, tree: CandidateTree) -> ResolvedT
 
 
 def widen_exhaustively(
-    trie: ItemTrie, beams: Beams, drafted: dict[int, np.ndarray], budget: int
+    trie: ItemTrie,
+    beams: Beams,
+    drafted: dict[int, np.ndarray],
+    budget: int,
+    alive: NodeTest,
+    needs_row: NodeTest,
 ) -> dict[int, np.ndarray]:
     """Cut a tree to `budget` rows and add whole levels where nodes have few children.
 
-    The beams' own rows are not counted here.  Drafted nodes keep their order; children of earlier
-    (better) nodes are added before children of later ones.
+    The beams' own rows are not counted here, free nodes cost nothing.  Drafted nodes keep their
+    order; children of earlier (better) nodes are added before children of later ones.
 
     Args:
         trie: the catalogue.
         beams: exact beams the tree hangs from.
         drafted: trie nodes by level, best first (see `ResolvedTree`).
         budget: rows that may be used below the beams.
+        alive: whether the request's filter leaves something below a node.
+        needs_row: whether a node is not free (see `Expansion`).
 
     Returns:
-        Nodes by level, best first; every node's parent is a beam or in the level above.
+        Nodes that need a row by level, best first; every ancestor below the beams is among them or
+        free.
     """
     chosen: dict[int, np.ndarray] = {}
     parents = np.asarray(beams.nodes)
     for level in range(beams.level + 1, trie.depth):
         nodes = _with_parents(trie, level, drafted.get(level), parents)
-        children = _children_if_thin(trie, level, parents)
-        nodes = _ordered_union(nodes, children)[: max(budget, 0)]
+        nodes = _ordered_union(nodes, _children_if_thin(trie, level, parents))
         if not len(nodes):
             break
-        chosen[level] = nodes
-        budget -= len(nodes)
+        nodes = nodes[alive(level, nodes)]
+        costs = needs_row(level, nodes)
+        nodes, costs = _within(nodes, costs, budget)
+        if not len(nodes):
+            break
+        if costs.any():
+            chosen[level] = nodes[costs]
+            budget -= int(costs.sum())
         parents = nodes
     return chosen
+
+
+def _within(nodes: np.ndarray, costs: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first nodes that cost no more than `budget` rows in all."""
+    affordable = np.cumsum(costs) <= max(budget, 0)
+    return nodes[affordable], costs[affordable]
 
 
 def _with_parents(
@@ -129,9 +152,9 @@ def _children_if_thin(trie: ItemTrie, level: int, parents: np.ndarray) -> np.nda
     """All children of `parents`, best parents first, on a level of few children; else none."""
     if trie.levels[level].num_nodes > EXHAUSTIVE_MEAN_CHILDREN * trie.levels[level - 1].num_nodes:
         return np.zeros(0, np.int64)
-    first_child = np.asarray(trie.levels[level - 1].first_child)
-    first = first_child[parents].astype(np.int64)
-    sizes = first_child[parents + 1] - first
+    above = trie.levels[level - 1]
+    first = above.first_child_of(parents).astype(np.int64)
+    sizes = above.first_child_of(parents + 1) - first
     starts = np.cumsum(sizes) - sizes
     return np.repeat(first - starts, sizes) + np.arange(int(sizes.sum()))
 
@@ -147,20 +170,20 @@ def ancestors(trie: ItemTrie, level: int, nodes: np.ndarray, at_level: int) -> n
     """Return the ancestor on `at_level` of each node of `level`.  Shape (n,), int64."""
     if at_level == level:
         return np.asarray(nodes, np.int64)
-    leaves = np.asarray(trie.levels[level].leaf_lo)[nodes]
-    found: np.ndarray = np.searchsorted(trie.levels[at_level].leaf_lo, leaves, side="right") - 1
-    return found
+    if at_level == level - 1:
+        return trie.levels[at_level].parent_of(nodes)
+    return trie.levels[at_level].node_of_leaf(trie.levels[level].first_leaf_of(nodes))
 
 
 def related(trie: ItemTrie, level: int, nodes: np.ndarray, beams: Beams) -> np.ndarray:
     """Tell which nodes are an ancestor, a member or a descendant of a beam.  Shape (n,), bool."""
     if not len(beams):
         return np.zeros(len(nodes), bool)
-    bounds = np.asarray(trie.levels[beams.level].leaf_lo)
-    low, high = bounds[beams.nodes], bounds[beams.nodes + 1]
-    leaf_lo = np.asarray(trie.levels[level].leaf_lo)
+    of_beams, of_nodes = trie.levels[beams.level], trie.levels[level]
+    low, high = of_beams.first_leaf_of(beams.nodes), of_beams.first_leaf_of(beams.nodes + 1)
+    begin, end = of_nodes.first_leaf_of(nodes), of_nodes.first_leaf_of(nodes + 1)
     # Beams are ascending and disjoint: the first one ending after the node's start decides.
-    beam = np.searchsorted(high, leaf_lo[nodes], side="right")
-    overlaps: np.ndarray = low[np.minimum(beam, len(low) - 1)] < leaf_lo[np.asarray(nodes) + 1]
+    beam = np.searchsorted(high, begin, side="right")
+    overlaps: np.ndarray = low[np.minimum(beam, len(low) - 1)] < end
     inside: np.ndarray = (beam < len(high)) & overlaps
     return inside

@@ -4,7 +4,7 @@ from specbeam.engine.drafter import DraftedLevel, DraftSession
 from specbeam.engine.kv_pool import NoFreeSlotError
 from specbeam.engine.runner import ModelRunner, RunnerConfig
 from specbeam.engine.search import SearchSpec, SpeculationSpec, plain_search, speculative_search
-from specbeam.engine.session import BeamSession, Turn
+from specbeam.engine.session import BeamSession, SearchModel, Turn
 
 __all__ = [
     "BeamSession",
@@ -13,6 +13,7 @@ __all__ = [
     "ModelRunner",
     "NoFreeSlotError",
     "RunnerConfig",
+    "SearchModel",
     "SearchSpec",
     "SpeculationSpec",
     "Turn",

@@ -10,9 +10,7 @@ import numpy as np
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.draft import Frontier, propose_level
-from specbeam.decoding.expansion import AnyExpansion
-from specbeam.engine.runner import ModelRunner
-from specbeam.engine.session import RowScorer
+from specbeam.engine.session import RowScorer, SearchModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +36,7 @@ class DraftSession:
 
     def __init__(
         self,
-        runner: ModelRunner,
-        expansion: AnyExpansion,
+        model: SearchModel,
         beam_width: int,
         leaf_filter: LeafFilter | None = None,
     ) -> None:
@@ -48,10 +45,10 @@ class DraftSession:
         Raises:
             NoFreeSlotError: none is free.
         """
-        self._expansion = expansion
-        self._trie = expansion.trie
+        self._expansion = model.expansion
+        self._trie = model.expansion.trie
         self._width = beam_width
-        self._scorer = RowScorer(runner, expansion, leaf_filter)
+        self._scorer = RowScorer(model, leaf_filter)
 
     def close(self) -> None:
         """Give the slot back; may be called twice."""
@@ -75,16 +72,20 @@ class DraftSession:
         for level in range(beams.level, last):
             if not len(frontier.nodes) or self._scorer.room < len(frontier.nodes) * max(level, 1):
                 return
-            rows = self._scorer.add_rows({level: frontier.nodes}) if level else 0
+            rows = self._add_rows(level, frontier.nodes) if level else 0
             child_nodes, logprobs = self._children(level, frontier.nodes)
             width = self._expansion.beam_width(level + 1, self._width)
             frontier, parents = propose_level(
                 frontier, child_nodes, logprobs, width, max(max_nodes, width)
             )
-            tokens = np.asarray(self._trie.levels[level + 1].token)[frontier.nodes]
+            tokens = self._trie.levels[level + 1].tokens_of(frontier.nodes)
             yield DraftedLevel(level + 1, parents, tokens, rows)
+
+    def _add_rows(self, level: int, nodes: np.ndarray) -> int:
+        needed = nodes[self._scorer.needs_row(level, nodes)]
+        return self._scorer.add_rows({level: needed}) if len(needed) else 0
 
     def _children(self, level: int, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logprobs = self._scorer.logprobs_of(level, nodes)
-        first = np.asarray(self._trie.levels[level].first_child)[nodes].astype(np.int64)
+        first = np.asarray(self._trie.levels[level].first_child_of(nodes), np.int64)
         return first[:, None] + np.arange(logprobs.shape[1]), logprobs

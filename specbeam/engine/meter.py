@@ -15,18 +15,23 @@ class PassMeter:
     machine.  On CUDA they cover the launch; device time needs events.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module) -> None:
-        """Hook both modules."""
+    def __init__(self, body: nn.Module) -> None:
+        """Hook the decoder stack."""
         self.intervals: list[tuple[int, int]] = []
         self._start = 0
         body.register_forward_pre_hook(self._begin)
-        head.register_forward_hook(self._finish)
+        body.register_forward_hook(self._end)
 
     def _begin(self, *_: Any) -> None:
         self._start = time.monotonic_ns()
 
-    def _finish(self, *_: Any) -> None:
+    def _end(self, *_: Any) -> None:
         self.intervals.append((self._start, time.monotonic_ns()))
+
+    def finish(self) -> None:
+        """Say that the LM head of the last pass is done now."""
+        if self.intervals:
+            self.intervals[-1] = (self.intervals[-1][0], time.monotonic_ns())
 
     def take(self) -> tuple[tuple[int, int], ...]:
         """Return the intervals since the last call and forget them."""

@@ -90,7 +90,7 @@ class TreeRows:
         if not by_level:
             return NewRows({}, _NONE, _NONE, sees)
         levels = np.repeat(list(by_level), [len(nodes) for nodes in by_level.values()])
-        tokens = [self._trie.levels[level].token[nodes] for level, nodes in by_level.items()]
+        tokens = [self._trie.levels[level].tokens_of(nodes) for level, nodes in by_level.items()]
         return NewRows(by_level, levels, np.concatenate(tokens), sees)
 
     def _with_ancestors(
@@ -122,15 +122,20 @@ class TreeRows:
             nodes, rows = nodes[order], rows[order]
         self._ascending[level] = (nodes, rows)
 
-    def keep_related(self, beams: Beams) -> np.ndarray:
+    def keep_related(self, beams: Beams, *, below: bool = True) -> np.ndarray:
         """Forget rows that are neither ancestor, member nor descendant of a beam.
+
+        Args:
+            beams: current exact beams.
+            below: keep descendants.
 
         Returns:
             The old numbers of the rows kept, in their new order.  Shape (k,), int64.
         """
         kept = np.zeros(self._count, bool)
         for level, (nodes, rows) in self._ascending.items():
-            kept[rows] = related(self._trie, level, nodes, beams)
+            if below or level <= beams.level:
+                kept[rows] = related(self._trie, level, nodes, beams)
         rows = np.flatnonzero(kept)
         if len(rows) == self._count:
             return rows

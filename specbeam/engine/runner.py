@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from specbeam.engine.kv_pool import KvGeometry, KvPool
@@ -61,8 +62,13 @@ class ModelRunner:
         self.model = prepare(model, self.device)
         self.dtype = DTYPES[config.dtype]
         self._body, self._head = body_of(self.model), head_of(self.model)
-        self.meter = PassMeter(self._body, self._head)
+        self.meter = PassMeter(self._body)
+        self.head_weight: torch.Tensor | None = None
+        self.head_bias: torch.Tensor | None = None
+        if type(self._head) is nn.Linear:
+            self.head_weight, self.head_bias = self._head.weight, self._head.bias
         shape = self.model.config
+        self.vocab_size = int(shape.vocab_size)
         heads = int(shape.num_attention_heads)
         kv_heads = int(getattr(shape, "num_key_value_heads", None) or heads)
         head_dim = int(getattr(shape, "head_dim", None) or shape.hidden_size // heads)
@@ -141,4 +147,5 @@ class ModelRunner:
             Shape (R, V), at least fp32.
         """
         logits: torch.Tensor = self._head(hidden)
+        self.meter.finish()
         return logits if logits.dtype == torch.float64 else logits.float()

@@ -9,12 +9,10 @@ import numpy as np
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import AnyExpansion
 from specbeam.decoding.shape import DraftShape, draft_shape, mean_fan_outs
 from specbeam.decoding.tree import CandidateTree
 from specbeam.engine.drafter import DraftedLevel, DraftSession
-from specbeam.engine.runner import ModelRunner
-from specbeam.engine.session import BeamSession, Turn
+from specbeam.engine.session import BeamSession, SearchModel, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +43,9 @@ class SpeculationSpec:
     shape: DraftShape | None = None
 
 
-def plain_search(runner: ModelRunner, expansion: AnyExpansion, spec: SearchSpec) -> Turn:
+def plain_search(model: SearchModel, spec: SearchSpec) -> Turn:
     """Beam search without speculation (A1): one pass per level, beams sharing the prompt's KV."""
-    with closing(BeamSession(runner, expansion, spec.beam_width, spec.leaf_filter)) as session:
+    with closing(BeamSession(model, spec.beam_width, spec.leaf_filter)) as session:
         turn = session.open(spec.prompt)
         while not session.finished:
             turn = turn.then(session.plain_step())
@@ -55,9 +53,8 @@ def plain_search(runner: ModelRunner, expansion: AnyExpansion, spec: SearchSpec)
 
 
 def speculative_search(
-    target: ModelRunner,
-    draft: ModelRunner,
-    expansion: AnyExpansion,
+    target: SearchModel,
+    draft: SearchModel,
     spec: SearchSpec,
     speculation: SpeculationSpec,
 ) -> Turn:
@@ -67,13 +64,14 @@ def speculative_search(
     tree; after a miss the next round starts at the deepest exact level.
     """
     with (
-        closing(BeamSession(target, expansion, spec.beam_width, spec.leaf_filter)) as session,
-        closing(DraftSession(draft, expansion, spec.beam_width, spec.leaf_filter)) as drafting,
+        closing(BeamSession(target, spec.beam_width, spec.leaf_filter)) as session,
+        closing(DraftSession(draft, spec.beam_width, spec.leaf_filter)) as drafting,
     ):
         turn = session.open(spec.prompt)
         drafting.open(spec.prompt)
         while not session.finished:
-            tree = draft_tree(drafting, session.beams, speculation, expansion.trie, spec.beam_width)
+            trie = target.expansion.trie
+            tree = draft_tree(drafting, session.beams, speculation, trie, spec.beam_width)
             turn = turn.then(session.advance(tree, speculation.max_rows))
         return turn
 

@@ -8,12 +8,47 @@ from typing import Any
 import numpy as np
 import torch
 
-from specbeam.catalog import LeafFilter
+from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import AnyExpansion, ScoredLevel
+from specbeam.decoding.expansion import AnyExpansion, ScoredLevel, Verified, open_expansion
+from specbeam.decoding.scoring import Scoring
 from specbeam.decoding.tree import CandidateTree, related, resolve_tree, widen_exhaustively
+from specbeam.engine.head import LevelHead
 from specbeam.engine.rows import TreeRows
 from specbeam.engine.runner import ModelRunner
+
+
+@dataclass(frozen=True, slots=True)
+class SearchModel:
+    """A model on its device with the catalogue it searches.
+
+    Attributes:
+        runner: the model.
+        head: its LM head, cut for the catalogue and the score convention.
+        expansion: the catalogue on the model's device.
+    """
+
+    runner: ModelRunner
+    head: LevelHead
+    expansion: AnyExpansion
+
+    @classmethod
+    def open(cls, runner: ModelRunner, expansion: AnyExpansion) -> SearchModel:
+        """Join a model and a catalogue.
+
+        Raises:
+            ValueError: the catalogue has tokens the model has not.
+        """
+        return cls(runner, LevelHead(runner, expansion.trie, expansion.scoring), expansion)
+
+    @classmethod
+    def of(cls, runner: ModelRunner, trie: ItemTrie, scoring: Scoring) -> SearchModel:
+        """Join a model, a catalogue and a score convention.
+
+        Raises:
+            ValueError: the catalogue has tokens the model has not.
+        """
+        return cls.open(runner, open_expansion(trie, runner.device, scoring))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +91,19 @@ class RowScorer:
     """
 
     def __init__(
-        self, runner: ModelRunner, expansion: AnyExpansion, leaf_filter: LeafFilter | None
+        self,
+        model: SearchModel,
+        leaf_filter: LeafFilter | None,
     ) -> None:
         """Lease a slot.
 
         Raises:
             NoFreeSlotError: none is free.
         """
-        self._runner = runner
-        self._expansion = expansion
-        self._dead = expansion.dead_nodes(leaf_filter)
-        self._rows = TreeRows(expansion.trie, runner.config.max_rows)
-        self._slot: int | None = runner.pool.acquire()
+        self._runner, self._head, self._expansion = model.runner, model.head, model.expansion
+        self.allowed = model.expansion.allow(leaf_filter)
+        self._rows = TreeRows(model.expansion.trie, model.runner.config.max_rows)
+        self._slot: int | None = model.runner.pool.acquire()
         self._prompt_tokens = 0
         self.scored: dict[int, ScoredLevel[Any]] = {}
 
@@ -91,10 +127,21 @@ class RowScorer:
         """Run the prompt; afterwards the root (level 0) is scored."""
         hidden = self._runner.prefill(self._leased(), prompt)
         self._prompt_tokens = len(prompt)
-        self._score(0, np.zeros(1, np.int64), self._runner.logits(hidden))
+        self._score({0: np.zeros(1, np.int64)}, hidden)
+
+    def alive(self, level: int, nodes: np.ndarray) -> np.ndarray:
+        """Tell which nodes the filter leaves something below.  Shape (n,), bool."""
+        return self._expansion.alive(level, nodes, self.allowed)
+
+    def needs_row(self, level: int, nodes: np.ndarray) -> np.ndarray:
+        """Tell which nodes are not free.  Shape (n,), bool."""
+        return self._expansion.needs_row(level, nodes, self.allowed)
 
     def add_rows(self, wanted: dict[int, np.ndarray]) -> int:
         """Run one forward over the nodes (and ancestors) that have no row yet.
+
+        Args:
+            wanted: distinct nodes that need a row, by level 1 .. L - 1, in any order.
 
         Returns:
             Rows run; 0 means no forward was needed.
@@ -107,32 +154,43 @@ class RowScorer:
         prompt = self._prompt_tokens
         positions = new.levels + (prompt - 1)
         hidden = self._runner.forward_rows(self._leased(), prompt, new.tokens, positions, new.sees)
-        logits = self._runner.logits(hidden)
-        row = 0
-        for level, nodes in new.by_level.items():
-            self._score(level, nodes, logits[row : row + len(nodes)])
-            row += len(nodes)
+        self._score(new.by_level, hidden)
         return len(new)
 
-    def _score(self, level: int, nodes: np.ndarray, logits: torch.Tensor) -> None:
-        added = self._expansion.score(level, nodes, logits, self._dead[level + 1])
-        self.scored[level] = self._expansion.merge(self.scored.get(level), added)
+    def _score(self, by_level: dict[int, np.ndarray], hidden: torch.Tensor) -> None:
+        groups = [(level, len(nodes)) for level, nodes in by_level.items()]
+        for (level, nodes), scores in zip(
+            by_level.items(), self._head.scores(groups, hidden), strict=True
+        ):
+            added = self._expansion.score(level, nodes, scores, self.allowed)
+            self.scored[level] = self._expansion.merge(self.scored.get(level), added)
 
     def logprobs_of(self, level: int, nodes: np.ndarray) -> np.ndarray:
-        """Return the child log-probabilities of scored nodes.  Shape (n, C_d), float64."""
-        found: np.ndarray = self._expansion.logprobs_of(self.scored[level], nodes)
+        """Return the child log-probabilities of scored or free nodes.  Shape (n, C_d), float64."""
+        found: np.ndarray = self._expansion.logprobs_of(
+            level, nodes, self.scored.get(level), self.allowed
+        )
         return found
 
-    def forget_unrelated(self, beams: Beams) -> None:
-        """Drop rows that cannot matter below `beams` and close the gaps in the slot."""
+    def verify(self, beams: Beams, width: int) -> Verified:
+        """Decide as many levels below `beams` as the rows allow; see `Expansion.verify`."""
+        return self._expansion.verify(beams, self.scored, width, self.allowed)
+
+    def forget_unrelated(self, beams: Beams, *, below: bool = True) -> None:
+        """Drop rows that cannot matter below `beams` and close the gaps in the slot.
+
+        Args:
+            beams: exact beams.
+            below: keep rows of descendants; they may be of use, but take room.
+        """
         before = len(self._rows)
-        rows = self._rows.keep_related(beams)
+        rows = self._rows.keep_related(beams, below=below)
         if len(rows) == before:
             return
         self._runner.pool.compact(self._leased(), self._prompt_tokens, rows)
         for level, known in list(self.scored.items()):
             kept = np.flatnonzero(related(self._expansion.trie, level, known.nodes, beams))
-            if level and not len(kept):
+            if level and (not len(kept) or (level > beams.level and not below)):
                 del self.scored[level]
             elif level:
                 self.scored[level] = self._expansion.select(known, None, kept)
@@ -147,8 +205,7 @@ class BeamSession:
 
     def __init__(
         self,
-        runner: ModelRunner,
-        expansion: AnyExpansion,
+        model: SearchModel,
         beam_width: int,
         leaf_filter: LeafFilter | None = None,
     ) -> None:
@@ -157,10 +214,9 @@ class BeamSession:
         Raises:
             NoFreeSlotError: none is free.
         """
-        self._expansion = expansion
-        self._trie = expansion.trie
+        self._trie = model.expansion.trie
         self._width = beam_width
-        self._scorer = RowScorer(runner, expansion, leaf_filter)
+        self._scorer = RowScorer(model, leaf_filter)
         self.beams = Beams.root()
 
     @property
@@ -182,12 +238,13 @@ class BeamSession:
         self._scorer.prefill(prompt)
         if resume is None or resume.level == 0:
             verified = self._verify()
-            return Turn(verified, passes=1, prompt_rows=len(prompt))
+            accepted = verified.levels - 1
+            return Turn(self.beams, 1, prompt_rows=len(prompt), accepted_levels=accepted)
         self.beams = resume
         return Turn(resume, passes=1, prompt_rows=len(prompt))
 
     def plain_step(self) -> Turn:
-        """Decide one level with one row per beam (plain beam search)."""
+        """Decide one level with one row per beam (plain beam search), and free ones behind it."""
         return self._advance({}, dropped=0)
 
     def advance(self, tree: CandidateTree, max_rows: int) -> Turn:
@@ -203,26 +260,35 @@ class BeamSession:
         resolved = resolve_tree(self._trie, self.beams, tree)
         own = len(self.beams) * self.beams.level  # rows of the beams and, at worst, their ancestors
         budget = min(max_rows - len(self.beams), self._scorer.room - own)
-        levels = widen_exhaustively(self._trie, self.beams, resolved.levels, budget)
+        levels = widen_exhaustively(
+            self._trie,
+            self.beams,
+            resolved.levels,
+            budget,
+            self._scorer.alive,
+            self._scorer.needs_row,
+        )
         return self._advance(levels, resolved.dropped)
 
     def _advance(self, levels: dict[int, np.ndarray], dropped: int) -> Turn:
         if self.finished:
             return Turn(self.beams, dropped_nodes=dropped)
         before = self.beams.level
-        if self._scorer.room < len(self.beams) * before:
-            self._scorer.forget_unrelated(self.beams)
-        rows = self._scorer.add_rows({before: self.beams.nodes, **levels})
-        beams = self._verify()
+        own = self.beams.nodes[self._scorer.needs_row(before, self.beams.nodes)]
+        if self._scorer.room < len(own) * before:
+            # Only reached without a tree: then the beams' rows are all that is needed.
+            self._scorer.forget_unrelated(self.beams, below=False)
+        rows = self._scorer.add_rows({before: own, **levels} if len(own) else levels)
+        verified = self._verify()
         return Turn(
-            beams,
+            self.beams,
             passes=int(rows > 0),
             rows=rows,
-            accepted_levels=beams.level - before - 1,
+            accepted_levels=verified.levels - int(rows > 0),
             dropped_nodes=dropped,
         )
 
-    def _verify(self) -> Beams:
-        verified = self._expansion.verify(self.beams, self._scorer.scored, self._width)
+    def _verify(self) -> Verified:
+        verified = self._scorer.verify(self.beams, self._width)
         self.beams = verified.beams
-        return self.beams
+        return verified

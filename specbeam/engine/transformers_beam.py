@@ -35,10 +35,8 @@ def allowed_children(trie: ItemTrie) -> dict[tuple[int, ...], list[int]]:
     for level in range(trie.depth):
         nodes = np.arange(trie.levels[level].num_nodes)
         paths = trie.node_paths(level, nodes).tolist()
-        token, first = (
-            trie.levels[level + 1].token.tolist(),
-            trie.levels[level].first_child.tolist(),
-        )
+        first = trie.levels[level].first_child_of(np.append(nodes, len(nodes))).tolist()
+        token = trie.levels[level + 1].tokens_of(np.arange(first[-1])).tolist()
         for node, path in enumerate(paths):
             allowed[tuple(path)] = token[first[node] : first[node + 1]]
     return allowed

@@ -1,14 +1,17 @@
-"""A bound service through its life: serve, warm up, turn ready, drain, stop."""
+"""A service through its life: bind, serve, warm up, turn ready, drain, stop."""
 
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 
-from specbeam.runtime.health import Health
-from specbeam.runtime.server import Closer, serve
+from specbeam.runtime.health import Health, Readiness
+from specbeam.runtime.server import Closer, bind, create_server, enable_reflection, serve
+from specbeam.runtime.settings import ServiceSettings
 
 
 @dataclass(slots=True)
@@ -99,3 +102,63 @@ class ServiceApp:
         await started.wait()
         await self.warm_up()
         await self.health.refresh()
+
+
+@dataclass(frozen=True, slots=True)
+class BoundServer:
+    """A server that has its port and not yet its services.
+
+    Binding comes first: a taken port is told before a model is loaded.
+
+    Attributes:
+        server: The server; add the service to it, then make the `app`.
+        port: Port it will listen on.
+        settings: Of the service.
+    """
+
+    server: grpc.aio.Server
+    port: int
+    settings: ServiceSettings
+
+    @classmethod
+    def bind(cls, settings: ServiceSettings) -> Self:
+        """Make a server and bind it. Call it inside the running loop.
+
+        Raises:
+            PortInUse: The port is taken.
+        """
+        server = create_server(
+            max_message_bytes=settings.max_message_bytes,
+            max_concurrent_rpcs=settings.max_concurrent_rpcs,
+        )
+        return cls(server, bind(server, settings.host, settings.port), settings)
+
+    async def app(
+        self,
+        service: ServiceDescriptor,
+        *,
+        ready: Readiness,
+        warm_up: Callable[[], Awaitable[None]],
+        closers: Sequence[Closer],
+    ) -> ServiceApp:
+        """Return the service with its health and reflection.
+
+        Args:
+            service: The gRPC service that was added to the server.
+            ready: Says whether the service can do its job now.
+            warm_up: See `ServiceApp`.
+            closers: See `ServiceApp`.
+        """
+        health = Health([service.full_name], ready)
+        await health.register(self.server)
+        if self.settings.reflection:
+            enable_reflection(self.server, [service.full_name])
+        return ServiceApp(
+            server=self.server,
+            health=health,
+            port=self.port,
+            warm_up=warm_up,
+            closers=closers,
+            drain_delay_s=self.settings.drain_delay_s,
+            grace_s=self.settings.grace_s,
+        )

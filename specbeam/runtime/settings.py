@@ -76,6 +76,7 @@ class ServiceSettings(BaseSettings):
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 = any free one.")
     log_level: LogLevel = Field("info", description="Least important lines to log.")
     log_format: LogFormat = Field("console", description="json: one object a line.")
     drain_delay_s: float = Field(

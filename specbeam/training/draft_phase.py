@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from specbeam.catalog import ItemTrie
 from specbeam.training.losses import distillation_loss, labelled_rows
 from specbeam.training.model import forward_logits
-from specbeam.training.ranking import Beams, beam_search, equal_length_groups, expand
+from specbeam.training.ranking import Beams, beam_search, equal_length_groups, expand, tokens_of
 from specbeam.training.validation import ValidationSet
 
 SECOND_LEVEL_WEIGHT = 2.0
@@ -110,13 +110,14 @@ class ItemSampler:
         Args:
             trie: the catalogue.
         """
-        first = trie.levels[1]
-        weight = np.add.reduceat(trie.popularity.astype(np.float64) + 1.0, trie.leaf_items[:-1])
+        first, every_leaf = trie.levels[1], trie.first_item_of(np.arange(trie.num_leaves))
+        nodes = np.arange(first.num_nodes + 1)
+        weight = np.add.reduceat(trie.popularity.astype(np.float64) + 1.0, every_leaf)
         cumulative = np.concatenate([[0.0], np.cumsum(weight)])
         self._depth = trie.depth
-        self._tokens = torch.from_numpy(np.array(first.token)).long()
+        self._tokens = torch.from_numpy(first.tokens_of(nodes[:-1])).long()
         self._mass = torch.from_numpy(cumulative)
-        self._leaf_lo = torch.from_numpy(np.array(first.leaf_lo)).long()
+        self._leaf_lo = torch.from_numpy(np.array(first.first_leaf_of(nodes))).long()
         self._paths = torch.from_numpy(trie.leaf_paths(np.arange(trie.num_leaves))).long()
 
     def substitute(self, tokens: Tensor, logits: Tensor, rate: float) -> Tensor:
@@ -162,8 +163,7 @@ def _covered(draft: nn.Module, trie: ItemTrie, reference: _Reference) -> tuple[T
         output = draft(input_ids=reference.prompts, use_cache=True, logits_to_keep=1)
         cache = output.past_key_values
         cache.batch_repeat_interleave(first.nodes.shape[1])
-        token = torch.from_numpy(np.array(trie.levels[1].token)).long()
-        tokens = token[first.nodes.clamp(min=0)].view(-1, 1)
+        tokens = tokens_of(trie, 1, first.nodes).view(-1, 1)
         logits = draft(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1]
     logprobs = torch.log_softmax(logits.float(), dim=-1).view(*first.nodes.shape, -1)
     drafted = expand(trie, 1, first.nodes, first.scores, logprobs, COVERAGE_NODES)

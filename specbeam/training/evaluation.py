@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from specbeam.bundle import Bundle
-from specbeam.catalog import compile_exclusions, rank_items
-from specbeam.decoding.expansion import open_expansion
-from specbeam.engine import ModelRunner, RunnerConfig, SearchSpec, plain_search
+from specbeam.catalog import FilterCompiler, ItemFilter, rank_items
+from specbeam.decoding.scoring import Scoring
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel, SearchSpec, plain_search
 from specbeam.training.baselines import CooccurrenceRanker, PopularityRanker, Ranker
 from specbeam.training.dataset import Dataset
 from specbeam.training.errors import TrainingError
@@ -68,17 +67,25 @@ class BundleRanker:
             max_prompt_tokens=bundle.max_prompt_tokens,
             max_rows=max(beam_width * bundle.trie.depth, widest),
         )
-        self._runner = ModelRunner.load(bundle.target_dir, config)
-        self._trie = open_expansion(bundle.trie, torch.device("cpu"))
+        runner = ModelRunner.load(bundle.target_dir, config)
+        self._search = SearchModel.of(runner, bundle.trie, Scoring(bundle.manifest.score_kind))
+        self._filters = FilterCompiler(bundle.trie)
 
     def rank(self, history: Int32Array, limit: int) -> list[int]:
         """Return the target's best items: at most `limit`, on at most `beam_width` leaves."""
         excluded = self._index[history]
         prompt = self._bundle.template.render(self._paths[history])
-        leaf_filter = compile_exclusions(self._bundle.trie, excluded)
+        wanted = ItemFilter(excluded_items=excluded)
+        leaf_filter = self._filters.compile(self._filters.resolve(wanted))
         spec = SearchSpec(prompt, self._beam_width, leaf_filter)
-        beams = plain_search(self._runner, self._trie, spec).beams
-        found = rank_items(self._bundle.trie, beams.nodes, beams.scores, limit, excluded)
+        beams = plain_search(self._search, spec).beams
+        found = rank_items(
+            self._bundle.trie,
+            beams.nodes,
+            beams.scores,
+            limit,
+            lambda items: self._filters.allowed(wanted, items),
+        )
         return [int(number) for number in self._number[found.items]]
 
 

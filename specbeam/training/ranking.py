@@ -62,15 +62,16 @@ def expand(
         logprobs: next-token log-probabilities. Shape (G, W, V).
         width: beams to keep.
     """
-    first_child = torch.from_numpy(np.array(trie.levels[level].first_child)).long()
-    token = torch.from_numpy(np.array(trie.levels[level + 1].token)).long()
-    begin = first_child[nodes.clamp(min=0)]
-    count = torch.where(nodes >= 0, first_child[nodes.clamp(min=0) + 1] - begin, 0)
+    above, below = trie.levels[level], trie.levels[level + 1]
+    known = nodes.clamp(min=0).numpy()
+    begin = torch.from_numpy(np.asarray(above.first_child_of(known))).long()
+    end = torch.from_numpy(np.asarray(above.first_child_of(known + 1))).long()
+    count = torch.where(nodes >= 0, end - begin, 0)
     widest = max(1, int(count.max()))
     offset = torch.arange(widest)
-    child = (begin[..., None] + offset).clamp(max=len(token) - 1)
+    child = (begin[..., None] + offset).clamp(max=below.num_nodes - 1)
     alive = offset < count[..., None]
-    gained = logprobs.gather(2, token[child])
+    gained = logprobs.gather(2, tokens_of(trie, level + 1, child))
     total = torch.where(alive, scores[..., None] + gained, -torch.inf).flatten(1)
     best, index = total.topk(min(width, total.shape[1]), dim=1)
     kept = torch.where(best > -torch.inf, child.flatten(1).gather(1, index), -1)
@@ -111,6 +112,11 @@ def beam_search(
         nodes, scores = beams.nodes, beams.scores
         if level + 1 < depth:
             cache.batch_select_indices(rows)
-            token = torch.from_numpy(np.array(trie.levels[level + 1].token)).long()
-            tokens = token[nodes.clamp(min=0)].view(-1, 1)
+            tokens = tokens_of(trie, level + 1, nodes).view(-1, 1)
     return found
+
+
+def tokens_of(trie: ItemTrie, level: int, nodes: Tensor) -> Tensor:
+    """Return the token of each node of a level; dead nodes (-1) get some token.  Int64."""
+    tokens = trie.levels[level].tokens_of(nodes.clamp(min=0).numpy())
+    return torch.from_numpy(tokens).long()

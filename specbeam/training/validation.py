@@ -1,6 +1,6 @@
 """Prompts and truths for validation while training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +85,7 @@ def ranking_numbers(
         for index, leaves, scores in rows:
             alive = leaves >= 0
             found = rank_items(
-                trie, leaves[alive], scores[alive], RANKING_CUTOFF, users.history[index]
+                trie, leaves[alive], scores[alive], RANKING_CUTOFF, _unseen(users.history[index])
             )
             ranked = found.items.tolist()
             recall.append(recall_at(ranked, users.truth[index], RANKING_CUTOFF))
@@ -117,3 +117,7 @@ def _masked_loss(logits: Tensor, tokens: Tensor, first: Tensor, depth: int) -> t
     rows, labels, _ = labelled_rows(logits, kept, depth)
     loss = torch.nn.functional.cross_entropy(rows, labels, reduction="sum")
     return float(loss), len(labels)
+
+
+def _unseen(history: Int32Array) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda items: ~np.isin(items, history)

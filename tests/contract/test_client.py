@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import textwrap
 import threading
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -17,6 +18,7 @@ from specbeam.client import (
     OverloadedError,
     RecommendClient,
     SyncRecommendClient,
+    TagInfo,
     UnavailableError,
     Violation,
 )
@@ -90,8 +92,14 @@ class FakeService(RecommendServiceServicer):
 
     async def GetInfo(self, request, context):
         await self._note(request)
-        bundle = pb.BundleInfo(name="b", score_kind=types_pb2.SCORE_KIND_TRIE, num_items=5)
-        limits = pb.Limits(max_num_items=100)
+        bundle = pb.BundleInfo(
+            name="b",
+            score_kind=types_pb2.SCORE_KIND_TRIE,
+            num_items=5,
+            tags=[pb.TagInfo(name="fresh", num_items=3)],
+            freshness_bucket_ms=3_600_000,
+        )
+        limits = pb.Limits(max_num_items=100, max_allowed_items=20, max_tag_clauses=4)
         return pb.GetInfoResponse(bundles=[bundle], default_bundle="b", limits=limits)
 
 
@@ -184,6 +192,57 @@ async def test_exclude_history_is_absent_by_default(call, service):
     assert not service.requests[0].filter.HasField("exclude_history")
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, types_pb2.Filter()),
+        ({"allow_item_ids": None, "created_after": None}, types_pb2.Filter()),
+        (
+            {"allow_item_ids": ["a", "b"], "exclude_item_ids": ("c",)},
+            types_pb2.Filter(allow_item_ids=["a", "b"], exclude_item_ids=["c"]),
+        ),
+        (
+            {"required_tags": ["fresh", ["red", "blue"]]},
+            types_pb2.Filter(
+                required_tags=[
+                    types_pb2.TagClause(any_of=["fresh"]),
+                    types_pb2.TagClause(any_of=["red", "blue"]),
+                ]
+            ),
+        ),
+        ({"created_after": 0}, types_pb2.Filter(created_after_ms=0)),
+        (
+            {"created_after": datetime(1970, 1, 1, 1, tzinfo=timezone(timedelta(hours=-1)))},
+            types_pb2.Filter(created_after_ms=7_200_000),
+        ),
+        (
+            {"created_after": datetime(1970, 1, 1, 0, 0, 0, 1001, tzinfo=UTC)},
+            types_pb2.Filter(created_after_ms=2),
+        ),
+    ],
+)
+async def test_filters_reach_the_request(call, service, options, expected):
+    await call("recommend", "u", **options)
+    assert service.requests[0].filter == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"allow_item_ids": []}, ValueError),
+        ({"allow_item_ids": "item"}, TypeError),
+        ({"exclude_item_ids": "item"}, TypeError),
+        ({"required_tags": "fresh"}, TypeError),
+        ({"created_after": datetime(2026, 1, 1)}, ValueError),
+        ({"created_after": "2026-01-01"}, TypeError),
+    ],
+)
+async def test_filters_that_mean_something_else_are_refused(call, service, options, error):
+    with pytest.raises(error):
+        await call("recommend", "u", **options)
+    assert service.requests == []
+
+
 async def test_wrong_option_is_refused_before_the_call(call, service):
     with pytest.raises(ValueError, match="'auto', 'off', 'on'"):
         await call("recommend", "u", speculation="maybe")
@@ -207,7 +266,10 @@ async def test_histories(call, service):
 async def test_info(call):
     info = await call("get_info")
     assert info.bundles[0].score_kind == "trie"
+    assert info.bundles[0].tags == (TagInfo("fresh", 3),)
+    assert info.bundles[0].freshness_bucket_ms == 3_600_000
     assert (info.default_bundle, info.max_num_items) == ("b", 100)
+    assert (info.max_allowed_items, info.max_tag_clauses) == (20, 4)
 
 
 @pytest.mark.parametrize(

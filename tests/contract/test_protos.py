@@ -120,6 +120,27 @@ GOLDEN = [
         "10011a0101280132060802101e58024a0162520172",
     ),
     (recommend_service_pb2.DeleteUserRequest(user_id="u"), "0a0175"),
+    (
+        types_pb2.Filter(
+            allow_item_ids=["i"],
+            required_tags=[types_pb2.TagClause(any_of=["a", "b"]), types_pb2.TagClause()],
+            created_after_ms=0,
+        ),
+        "1a016922060a01610a016222002800",
+    ),
+    (
+        recommend_service_pb2.BundleInfo(
+            tags=[recommend_service_pb2.TagInfo(name="a", num_items=300)],
+            freshness_bucket_ms=3_600_000,
+        ),
+        "42060a016110ac024880dddb01",
+    ),
+    (
+        recommend_service_pb2.Limits(
+            max_excluded_items=1, max_allowed_items=2, max_tag_clauses=3, max_tags_per_clause=4
+        ),
+        "2001280230033804",
+    ),
 ]
 
 
@@ -127,3 +148,13 @@ GOLDEN = [
 def test_bytes_of_the_public_messages_never_change(message, golden):
     assert message.SerializeToString(deterministic=True).hex() == golden
     assert type(message).FromString(bytes.fromhex(golden)) == message
+
+
+def test_an_empty_set_of_leaves_is_not_an_absent_one():
+    nothing = session_pb2.SearchSpec(allowed_leaves=session_pb2.LeafSet())
+    assert session_pb2.SearchSpec.FromString(nothing.SerializeToString()).HasField("allowed_leaves")
+    assert not session_pb2.SearchSpec().HasField("allowed_leaves")
+    moment = session_pb2.SearchSpec(created_after_ms=0)
+    assert session_pb2.SearchSpec.FromString(moment.SerializeToString()).HasField(
+        "created_after_ms"
+    )

@@ -9,6 +9,7 @@ import torch
 from specbeam.catalog import ItemTrie
 from specbeam.decoding.expansion import open_expansion
 from specbeam.engine import (
+    SearchModel,
     SearchSpec,
     SpeculationSpec,
     Turn,
@@ -45,8 +46,13 @@ def test_equals_transformers_beam_search(family: str, seed: int) -> None:
         theirs = transformers_beam_search(model, allowed, prompt, width, depth)
         spec = SearchSpec(prompt, width)
         for turn in (
-            plain_search(target, tensors, spec),
-            speculative_search(target, draft, tensors, spec, SpeculationSpec()),
+            plain_search(SearchModel.open(target, tensors), spec),
+            speculative_search(
+                SearchModel.open(target, tensors),
+                SearchModel.open(draft, tensors),
+                spec,
+                SpeculationSpec(),
+            ),
         ):
             _compare(trie, turn, theirs.paths, theirs.scores)
 

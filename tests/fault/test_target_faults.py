@@ -17,7 +17,8 @@ from specbeam.target.v1alpha1.target_service_pb2_grpc import TargetServiceStub
 from target_service.app import start_app as start_target
 from tests.bundles import exact_norms, tiny_bundle
 from tests.fault.test_draft_faults import faulty_draft
-from tests.stack import Oracle, running, target_settings, until
+from tests.stack import Oracle, running, target_settings
+from tests.waiting import until
 
 HISTORY = [f"item-{number:04d}" for number in (3, 14, 15, 92, 65, 35)]
 EVENTS = [Interaction(item) for item in HISTORY]

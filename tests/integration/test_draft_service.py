@@ -9,18 +9,25 @@ import pytest
 from draft_service.app import build_app, start_app
 from draft_service.settings import DraftSettings
 from specbeam.bundle import BundleError
-from specbeam.catalog import filter_from_leaves
+from specbeam.catalog import FilterCompiler, LeafSpec
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import open_expansion
 from specbeam.decoding.tree import CandidateTree, resolve_tree
 from specbeam.draft.v1alpha1 import draft_service_pb2, draft_service_pb2_grpc
 from specbeam.engine import DraftSession, ModelRunner, RunnerConfig
 from specbeam.engine.search import join_levels
+from specbeam.model_service.loading import open_search
 from specbeam.runtime.channel import create_channel
 from specbeam.runtime.server import PortInUse
 from specbeam.target.v1alpha1 import session_pb2
 from tests.bundles import exact_norms, random_prompt, tiny_bundle
-from tests.sessions import draft_open, draft_session, failure_of, open_message, propose
+from tests.sessions import (
+    draft_open,
+    draft_session,
+    failure_of,
+    open_message,
+    propose,
+    until_slots_are_back,
+)
 
 SLOTS = 3
 EMPTY = draft_service_pb2.GetInfoRequest()
@@ -80,11 +87,7 @@ def info(channel):
 @pytest.fixture(autouse=True)
 async def all_slots_back(info):
     yield
-    for _ in range(500):
-        if (await info()).slots_free == SLOTS:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("a slot did not come back")
+    await until_slots_are_back(info, SLOTS)
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +97,12 @@ def reference(bundle, fp64_norms):
         dtype="fp64", slots=1, max_prompt_tokens=bundle.max_prompt_tokens, max_rows=2000
     )
     runner = ModelRunner.load(bundle.drafter_dir("default"), config)
-    trie = open_expansion(bundle.trie, runner.device)
+    model, filters = open_search(bundle, runner), FilterCompiler(bundle.trie)
 
     def draft(prompt, beams, levels, max_nodes, beam_width=10, excluded=()):
         leaves = np.asarray(excluded, np.int64)
-        leaf_filter = filter_from_leaves(bundle.trie, leaves) if len(leaves) else None
-        session = DraftSession(runner, trie, beam_width, leaf_filter)
+        leaf_filter = filters.compile(LeafSpec(excluded_leaves=leaves))
+        session = DraftSession(model, beam_width, leaf_filter)
         try:
             session.open(prompt)
             return join_levels(beams, list(session.propose(beams, levels, max_nodes)))

@@ -15,9 +15,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from specbeam.bundle import BundleError
-from specbeam.catalog import filter_from_leaves
-from specbeam.decoding.expansion import open_expansion
+from specbeam.catalog import FilterCompiler, LeafSpec
 from specbeam.engine import ModelRunner, RunnerConfig, SearchSpec, plain_search
+from specbeam.model_service.loading import open_search
 from specbeam.runtime.channel import create_channel
 from specbeam.runtime.server import PortInUse
 from specbeam.target.v1alpha1 import session_pb2, target_service_pb2, target_service_pb2_grpc
@@ -31,6 +31,7 @@ from tests.sessions import (
     target_session,
     to_end,
     tree,
+    until_slots_are_back,
 )
 
 SLOTS = 4
@@ -92,11 +93,7 @@ def info(channel):
 @pytest.fixture
 async def all_slots_back(info):
     yield
-    for _ in range(500):
-        if (await info()).slots_free == SLOTS:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("a slot did not come back")
+    await until_slots_are_back(info, SLOTS)
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +103,12 @@ def reference(bundle, fp64_norms):
         dtype="fp64", slots=1, max_prompt_tokens=bundle.max_prompt_tokens, max_rows=256
     )
     runner = ModelRunner.load(bundle.target_dir, config)
-    trie = open_expansion(bundle.trie, runner.device)
+    model, filters = open_search(bundle, runner), FilterCompiler(bundle.trie)
 
     def search(prompt, beam_width=10, excluded=()):
         leaves = np.asarray(excluded, np.int64)
-        leaf_filter = filter_from_leaves(bundle.trie, leaves) if len(leaves) else None
-        return plain_search(runner, trie, SearchSpec(prompt, beam_width, leaf_filter)).beams
+        leaf_filter = filters.compile(LeafSpec(excluded_leaves=leaves))
+        return plain_search(model, SearchSpec(prompt, beam_width, leaf_filter)).beams
 
     return search
 
@@ -199,8 +196,8 @@ async def test_an_honest_tree_saves_passes(bundle, channel, reference, same, all
         for beam, token in enumerate(tokens):
             level = bundle.trie.levels[1]
             node = int(bundle.trie.find(np.array([[token]]))[0])
-            low, high = level.first_child[node], level.first_child[node + 1]
-            for child in bundle.trie.levels[2].token[low:high].tolist():
+            low, high = level.first_child_of(np.array([node, node + 1]))
+            for child in bundle.trie.levels[2].tokens_of(np.arange(low, high)).tolist():
                 parents.append(beam)
                 nodes.append(child)
         answer = await session.say(tree(1, parents, nodes))
@@ -654,7 +651,7 @@ async def test_a_taken_port_is_refused(app, settings):
 async def test_a_wrong_directory_ends_the_process_with_one_line(tmp_path):
     done = await asyncio.to_thread(run_process, "--bundle", str(tmp_path), "--port", "0")
     assert done.returncode == 3
-    assert done.stderr.startswith("target_service: cannot serve ")
+    assert done.stderr.startswith(f"target_service: cannot serve: {tmp_path}: ")
     assert done.stderr.count("\n") == 1
 
 

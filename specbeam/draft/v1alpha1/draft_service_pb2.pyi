@@ -70,7 +70,7 @@ class DraftOpen(_message.Message):
 
     @_builtins.property
     def search(self) -> _session_pb2.SearchSpec:
-        """Width, exclusions and row limit of the search."""
+        """Width, filter and row limit of the search."""
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ class DraftedLevel(_message.Message):
 
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Token of each node, same length as `parents`."""
+        """Token of each node, padding below a whole item; same length as `parents`."""
 
     @_builtins.property
     def stats(self) -> Global___DraftStats:

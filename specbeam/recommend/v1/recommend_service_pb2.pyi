@@ -408,21 +408,31 @@ class BundleInfo(_message.Message):
     NUM_ITEMS_FIELD_NUMBER: _builtins.int
     DEFAULT_BEAM_WIDTH_FIELD_NUMBER: _builtins.int
     EXCLUDE_HISTORY_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    FRESHNESS_BUCKET_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name used in RecommendRequest.bundle."""
     score_kind: _types_pb2.ScoreKind.ValueType
     """What its scores are sums of."""
     item_length: _builtins.int
-    """Tokens per item (L)."""
+    """Tokens of the longest item (L)."""
     num_items: _builtins.int
     """Number of items."""
     default_beam_width: _builtins.int
     """Smallest default beam width."""
     exclude_history: _builtins.bool
     """Whether items of the history are left out by default."""
+    freshness_bucket_ms: _builtins.int
+    """What Filter.created_after_ms is rounded up to, milliseconds. 0 = the catalogue
+    does not know when its items were made.
+    """
     @_builtins.property
     def fingerprints(self) -> _types_pb2.Fingerprints:
         """Its content hashes."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___TagInfo]:
+        """Tags that Filter.required_tags may name, ascending."""
 
     def __init__(
         self,
@@ -434,14 +444,42 @@ class BundleInfo(_message.Message):
         num_items: _builtins.int = ...,
         default_beam_width: _builtins.int = ...,
         exclude_history: _builtins.bool = ...,
+        tags: _abc.Iterable[Global___TagInfo] | None = ...,
+        freshness_bucket_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fingerprints", b"fingerprints"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_beam_width", b"default_beam_width", "exclude_history", b"exclude_history", "fingerprints", b"fingerprints", "item_length", b"item_length", "name", b"name", "num_items", b"num_items", "score_kind", b"score_kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_beam_width", b"default_beam_width", "exclude_history", b"exclude_history", "fingerprints", b"fingerprints", "freshness_bucket_ms", b"freshness_bucket_ms", "item_length", b"item_length", "name", b"name", "num_items", b"num_items", "score_kind", b"score_kind", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BundleInfo: _TypeAlias = BundleInfo  # noqa: Y015
+
+@_typing.final
+class TagInfo(_message.Message):
+    """One tag of a catalogue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NUM_ITEMS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    num_items: _builtins.int
+    """Number of items that have it."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        num_items: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "num_items", b"num_items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagInfo: _TypeAlias = TagInfo  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
@@ -453,6 +491,9 @@ class Limits(_message.Message):
     MAX_BEAM_WIDTH_FIELD_NUMBER: _builtins.int
     MAX_EVENTS_FIELD_NUMBER: _builtins.int
     MAX_EXCLUDED_ITEMS_FIELD_NUMBER: _builtins.int
+    MAX_ALLOWED_ITEMS_FIELD_NUMBER: _builtins.int
+    MAX_TAG_CLAUSES_FIELD_NUMBER: _builtins.int
+    MAX_TAGS_PER_CLAUSE_FIELD_NUMBER: _builtins.int
     max_num_items: _builtins.int
     """Largest num_items."""
     max_beam_width: _builtins.int
@@ -461,6 +502,12 @@ class Limits(_message.Message):
     """Largest number of events in one request."""
     max_excluded_items: _builtins.int
     """Largest number of excluded item ids in one request."""
+    max_allowed_items: _builtins.int
+    """Largest number of allowed item ids in one request."""
+    max_tag_clauses: _builtins.int
+    """Largest number of required tag clauses in one request."""
+    max_tags_per_clause: _builtins.int
+    """Largest number of tags in one clause."""
     def __init__(
         self,
         *,
@@ -468,10 +515,13 @@ class Limits(_message.Message):
         max_beam_width: _builtins.int = ...,
         max_events: _builtins.int = ...,
         max_excluded_items: _builtins.int = ...,
+        max_allowed_items: _builtins.int = ...,
+        max_tag_clauses: _builtins.int = ...,
+        max_tags_per_clause: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_beam_width", b"max_beam_width", "max_events", b"max_events", "max_excluded_items", b"max_excluded_items", "max_num_items", b"max_num_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_allowed_items", b"max_allowed_items", "max_beam_width", b"max_beam_width", "max_events", b"max_events", "max_excluded_items", b"max_excluded_items", "max_num_items", b"max_num_items", "max_tag_clauses", b"max_tag_clauses", "max_tags_per_clause", b"max_tags_per_clause"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,41 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!specbeam/recommend/v1/types.proto\x12\x15specbeam.recommend.v1\"O\n\x0bInteraction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\"T\n\x06\x46ilter\x12\x1c\n\x0f\x65xclude_history\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x02 \x03(\tB\x12\n\x10_exclude_history\"\xd9\x01\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x34\n\nscore_kind\x18\x03 \x01(\x0e\x32 .specbeam.recommend.v1.ScoreKind\x12\x12\n\nrank_value\x18\x04 \x01(\x01\x12\x0e\n\x06tokens\x18\x05 \x03(\r\x12\x15\n\rverified_rank\x18\x06 \x01(\r\x12\x35\n\x08metadata\x18\x07 \x01(\x0b\x32#.specbeam.recommend.v1.ItemMetadata\"o\n\x0cItemMetadata\x12\r\n\x05title\x18\x01 \x01(\t\x12\x0e\n\x06topics\x18\x02 \x03(\t\x12\x12\n\npopularity\x18\x03 \x01(\r\x12\x1a\n\rcreated_at_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_created_at_ms\">\n\x0c\x46ingerprints\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x03 \x01(\t\"\x83\x02\n\x04Work\x12\x0e\n\x06passes\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x13\n\x0bprompt_rows\x18\x03 \x01(\r\x12\x15\n\rprompt_tokens\x18\x04 \x01(\r\x12\x15\n\rcached_tokens\x18\x05 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pted_levels\x18\x06 \x01(\r\x12\x15\n\rdrafted_nodes\x18\x07 \x01(\r\x12\x15\n\rdropped_nodes\x18\x08 \x01(\r\x12\x0e\n\x06rounds\x18\t \x01(\r\x12\x18\n\x10speculation_used\x18\n \x01(\x08\x12)\n\x04\x66low\x18\x0b \x01(\x0e\x32\x1b.specbeam.recommend.v1.Flow\"h\n\x07Timings\x12\x10\n\x08total_ms\x18\x01 \x01(\x01\x12\x12\n\nhistory_ms\x18\x02 \x01(\x01\x12\x10\n\x08\x64raft_ms\x18\x03 \x01(\x01\x12\x11\n\ttarget_ms\x18\x04 \x01(\x01\x12\x12\n\nforward_ms\x18\x05 \x01(\x01\"D\n\x0f\x46orwardInterval\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08start_ns\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_ns\x18\x03 \x01(\x03\"_\n\tDebugInfo\x12\x18\n\x10prompt_token_ids\x18\x01 \x03(\r\x12\x38\n\x08\x66orwards\x18\x02 \x03(\x0b\x32&.specbeam.recommend.v1.ForwardInterval*h\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SCORE_KIND_VOCAB\x10\x01\x12\x14\n\x10SCORE_KIND_LEVEL\x10\x02\x12\x13\n\x0fSCORE_KIND_TRIE\x10\x03*1\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODE_EXACT_TOPK\x10\x01*i\n\x0bSpeculation\x12\x1b\n\x17SPECULATION_UNSPECIFIED\x10\x00\x12\x13\n\x0fSPECULATION_OFF\x10\x01\x12\x12\n\x0eSPECULATION_ON\x10\x02\x12\x14\n\x10SPECULATION_AUTO\x10\x03*F\n\x0b\x44\x65gradation\x12\x1b\n\x17\x44\x45GRADATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45GRADATION_NO_HISTORY\x10\x01*\xf8\x01\n\x0c\x44\x65gradedFlag\x12\x1d\n\x19\x44\x45GRADED_FLAG_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45GRADED_FLAG_NO_DRAFT\x10\x01\x12\x1c\n\x18\x44\x45GRADED_FLAG_DRAFT_SLOW\x10\x02\x12\x1f\n\x1b\x44\x45GRADED_FLAG_DRAFT_INVALID\x10\x03\x12\x1f\n\x1b\x44\x45GRADED_FLAG_EMPTY_HISTORY\x10\x04\x12\x1c\n\x18\x44\x45GRADED_FLAG_NO_HISTORY\x10\x05\x12/\n+DEGRADED_FLAG_UNKNOWN_HISTORY_ITEMS_SKIPPED\x10\x06*A\n\x04\x46low\x12\x14\n\x10\x46LOW_UNSPECIFIED\x10\x00\x12\x0e\n\nFLOW_PLAIN\x10\x01\x12\x13\n\x0f\x46LOW_ROOT_FIRST\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!specbeam/recommend/v1/types.proto\x12\x15specbeam.recommend.v1\"O\n\x0bInteraction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\"\xd9\x01\n\x06\x46ilter\x12\x1c\n\x0f\x65xclude_history\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x61llow_item_ids\x18\x03 \x03(\t\x12\x37\n\rrequired_tags\x18\x04 \x03(\x0b\x32 .specbeam.recommend.v1.TagClause\x12\x1d\n\x10\x63reated_after_ms\x18\x05 \x01(\x03H\x01\x88\x01\x01\x42\x12\n\x10_exclude_historyB\x13\n\x11_created_after_ms\"\x1b\n\tTagClause\x12\x0e\n\x06\x61ny_of\x18\x01 \x03(\t\"\xd9\x01\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x34\n\nscore_kind\x18\x03 \x01(\x0e\x32 .specbeam.recommend.v1.ScoreKind\x12\x12\n\nrank_value\x18\x04 \x01(\x01\x12\x0e\n\x06tokens\x18\x05 \x03(\r\x12\x15\n\rverified_rank\x18\x06 \x01(\r\x12\x35\n\x08metadata\x18\x07 \x01(\x0b\x32#.specbeam.recommend.v1.ItemMetadata\"o\n\x0cItemMetadata\x12\r\n\x05title\x18\x01 \x01(\t\x12\x0e\n\x06topics\x18\x02 \x03(\t\x12\x12\n\npopularity\x18\x03 \x01(\r\x12\x1a\n\rcreated_at_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_created_at_ms\">\n\x0c\x46ingerprints\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x03 \x01(\t\"\x83\x02\n\x04Work\x12\x0e\n\x06passes\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x13\n\x0bprompt_rows\x18\x03 \x01(\r\x12\x15\n\rprompt_tokens\x18\x04 \x01(\r\x12\x15\n\rcached_tokens\x18\x05 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pted_levels\x18\x06 \x01(\r\x12\x15\n\rdrafted_nodes\x18\x07 \x01(\r\x12\x15\n\rdropped_nodes\x18\x08 \x01(\r\x12\x0e\n\x06rounds\x18\t \x01(\r\x12\x18\n\x10speculation_used\x18\n \x01(\x08\x12)\n\x04\x66low\x18\x0b \x01(\x0e\x32\x1b.specbeam.recommend.v1.Flow\"h\n\x07Timings\x12\x10\n\x08total_ms\x18\x01 \x01(\x01\x12\x12\n\nhistory_ms\x18\x02 \x01(\x01\x12\x10\n\x08\x64raft_ms\x18\x03 \x01(\x01\x12\x11\n\ttarget_ms\x18\x04 \x01(\x01\x12\x12\n\nforward_ms\x18\x05 \x01(\x01\"D\n\x0f\x46orwardInterval\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08start_ns\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_ns\x18\x03 \x01(\x03\"_\n\tDebugInfo\x12\x18\n\x10prompt_token_ids\x18\x01 \x03(\r\x12\x38\n\x08\x66orwards\x18\x02 \x03(\x0b\x32&.specbeam.recommend.v1.ForwardInterval*h\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SCORE_KIND_VOCAB\x10\x01\x12\x14\n\x10SCORE_KIND_LEVEL\x10\x02\x12\x13\n\x0fSCORE_KIND_TRIE\x10\x03*1\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODE_EXACT_TOPK\x10\x01*i\n\x0bSpeculation\x12\x1b\n\x17SPECULATION_UNSPECIFIED\x10\x00\x12\x13\n\x0fSPECULATION_OFF\x10\x01\x12\x12\n\x0eSPECULATION_ON\x10\x02\x12\x14\n\x10SPECULATION_AUTO\x10\x03*F\n\x0b\x44\x65gradation\x12\x1b\n\x17\x44\x45GRADATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45GRADATION_NO_HISTORY\x10\x01*\xf8\x01\n\x0c\x44\x65gradedFlag\x12\x1d\n\x19\x44\x45GRADED_FLAG_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45GRADED_FLAG_NO_DRAFT\x10\x01\x12\x1c\n\x18\x44\x45GRADED_FLAG_DRAFT_SLOW\x10\x02\x12\x1f\n\x1b\x44\x45GRADED_FLAG_DRAFT_INVALID\x10\x03\x12\x1f\n\x1b\x44\x45GRADED_FLAG_EMPTY_HISTORY\x10\x04\x12\x1c\n\x18\x44\x45GRADED_FLAG_NO_HISTORY\x10\x05\x12/\n+DEGRADED_FLAG_UNKNOWN_HISTORY_ITEMS_SKIPPED\x10\x06*A\n\x04\x46low\x12\x14\n\x10\x46LOW_UNSPECIFIED\x10\x00\x12\x0e\n\nFLOW_PLAIN\x10\x01\x12\x13\n\x0f\x46LOW_ROOT_FIRST\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'specbeam.recommend.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOREKIND']._serialized_start=1159
-  _globals['_SCOREKIND']._serialized_end=1263
-  _globals['_MODE']._serialized_start=1265
-  _globals['_MODE']._serialized_end=1314
-  _globals['_SPECULATION']._serialized_start=1316
-  _globals['_SPECULATION']._serialized_end=1421
-  _globals['_DEGRADATION']._serialized_start=1423
-  _globals['_DEGRADATION']._serialized_end=1493
-  _globals['_DEGRADEDFLAG']._serialized_start=1496
-  _globals['_DEGRADEDFLAG']._serialized_end=1744
-  _globals['_FLOW']._serialized_start=1746
-  _globals['_FLOW']._serialized_end=1811
+  _globals['_SCOREKIND']._serialized_start=1322
+  _globals['_SCOREKIND']._serialized_end=1426
+  _globals['_MODE']._serialized_start=1428
+  _globals['_MODE']._serialized_end=1477
+  _globals['_SPECULATION']._serialized_start=1479
+  _globals['_SPECULATION']._serialized_end=1584
+  _globals['_DEGRADATION']._serialized_start=1586
+  _globals['_DEGRADATION']._serialized_end=1656
+  _globals['_DEGRADEDFLAG']._serialized_start=1659
+  _globals['_DEGRADEDFLAG']._serialized_end=1907
+  _globals['_FLOW']._serialized_start=1909
+  _globals['_FLOW']._serialized_end=1974
   _globals['_INTERACTION']._serialized_start=60
   _globals['_INTERACTION']._serialized_end=139
-  _globals['_FILTER']._serialized_start=141
-  _globals['_FILTER']._serialized_end=225
-  _globals['_RECOMMENDEDITEM']._serialized_start=228
-  _globals['_RECOMMENDEDITEM']._serialized_end=445
-  _globals['_ITEMMETADATA']._serialized_start=447
-  _globals['_ITEMMETADATA']._serialized_end=558
-  _globals['_FINGERPRINTS']._serialized_start=560
-  _globals['_FINGERPRINTS']._serialized_end=622
-  _globals['_WORK']._serialized_start=625
-  _globals['_WORK']._serialized_end=884
-  _globals['_TIMINGS']._serialized_start=886
-  _globals['_TIMINGS']._serialized_end=990
-  _globals['_FORWARDINTERVAL']._serialized_start=992
-  _globals['_FORWARDINTERVAL']._serialized_end=1060
-  _globals['_DEBUGINFO']._serialized_start=1062
-  _globals['_DEBUGINFO']._serialized_end=1157
+  _globals['_FILTER']._serialized_start=142
+  _globals['_FILTER']._serialized_end=359
+  _globals['_TAGCLAUSE']._serialized_start=361
+  _globals['_TAGCLAUSE']._serialized_end=388
+  _globals['_RECOMMENDEDITEM']._serialized_start=391
+  _globals['_RECOMMENDEDITEM']._serialized_end=608
+  _globals['_ITEMMETADATA']._serialized_start=610
+  _globals['_ITEMMETADATA']._serialized_end=721
+  _globals['_FINGERPRINTS']._serialized_start=723
+  _globals['_FINGERPRINTS']._serialized_end=785
+  _globals['_WORK']._serialized_start=788
+  _globals['_WORK']._serialized_end=1047
+  _globals['_TIMINGS']._serialized_start=1049
+  _globals['_TIMINGS']._serialized_end=1153
+  _globals['_FORWARDINTERVAL']._serialized_start=1155
+  _globals['_FORWARDINTERVAL']._serialized_end=1223
+  _globals['_DEBUGINFO']._serialized_start=1225
+  _globals['_DEBUGINFO']._serialized_end=1320
 # @@protoc_insertion_point(module_scope)

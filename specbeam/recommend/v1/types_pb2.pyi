@@ -227,33 +227,88 @@ Global___Interaction: _TypeAlias = Interaction  # noqa: Y015
 
 @_typing.final
 class Filter(_message.Message):
-    """Which items may be returned."""
+    """Which items may be returned: those that pass every part. The answer is the beam
+    search over exactly these items, not a selection from a wider one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXCLUDE_HISTORY_FIELD_NUMBER: _builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    ALLOW_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    REQUIRED_TAGS_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_MS_FIELD_NUMBER: _builtins.int
     exclude_history: _builtins.bool
     """Leave out what the user has interacted with. Absent = the bundle's default."""
+    created_after_ms: _builtins.int
+    """Only items made at this time or later, milliseconds since 1970-01-01 UTC, 0 to
+    253402300799999 (the end of the year 9999). Rounded up to a whole number of the
+    bundle's freshness_bucket_ms: no item is older than asked for. Items whose time
+    is not known are left out. Absent = any time.
+    """
     @_builtins.property
     def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items to leave out. At most 10000; unknown ids are ignored."""
+
+    @_builtins.property
+    def allow_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only items that may be returned, at most 10000. Empty = every item. Unknown
+        ids are ignored; when none is known, nothing is returned.
+        """
+
+    @_builtins.property
+    def required_tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___TagClause]:
+        """Tags an item must have: at least one of every clause. At most 64 clauses."""
 
     def __init__(
         self,
         *,
         exclude_history: _builtins.bool | None = ...,
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        allow_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        required_tags: _abc.Iterable[Global___TagClause] | None = ...,
+        created_after_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_history", b"_exclude_history", "exclude_history", b"exclude_history"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "_exclude_history", b"_exclude_history", "created_after_ms", b"created_after_ms", "exclude_history", b"exclude_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_history", b"_exclude_history", "exclude_history", b"exclude_history", "exclude_item_ids", b"exclude_item_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "_exclude_history", b"_exclude_history", "allow_item_ids", b"allow_item_ids", "created_after_ms", b"created_after_ms", "exclude_history", b"exclude_history", "exclude_item_ids", b"exclude_item_ids", "required_tags", b"required_tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__created_after_ms: _TypeAlias = _typing.Literal["created_after_ms"]  # noqa: Y015
+    _WhichOneofArgType__created_after_ms: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms"]  # noqa: Y015
     _WhichOneofReturnType__exclude_history: _TypeAlias = _typing.Literal["exclude_history"]  # noqa: Y015
     _WhichOneofArgType__exclude_history: _TypeAlias = _typing.Literal["_exclude_history", b"_exclude_history"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_after_ms) -> _WhichOneofReturnType__created_after_ms | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exclude_history) -> _WhichOneofReturnType__exclude_history | None: ...
 
 Global___Filter: _TypeAlias = Filter  # noqa: Y015
+
+@_typing.final
+class TagClause(_message.Message):
+    """Alternatives: an item with any of the tags satisfies the clause."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANY_OF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def any_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of tags, 1 to 64. A tag that the catalogue has not got is
+        INVALID_ARGUMENT.
+        """
+
+    def __init__(
+        self,
+        *,
+        any_of: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagClause: _TypeAlias = TagClause  # noqa: Y015
 
 @_typing.final
 class RecommendedItem(_message.Message):
@@ -282,7 +337,7 @@ class RecommendedItem(_message.Message):
     """Position in the verified order, 0 = best."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The item's token path."""
+        """The item's token path. Items may differ in length."""
 
     @_builtins.property
     def metadata(self) -> Global___ItemMetadata:

@@ -6,6 +6,8 @@ Messages shared by the target and the draft session.
 Token ids are ids of the language model's vocabulary: the tokens of an item's
 path, the prompt and the tree all live in the same numbering. "Level" counts
 decoded item tokens: level 0 is the end of the prompt, level L is a whole item.
+An item shorter than L is filled up with the padding token 4294967295, which is
+no id of the vocabulary and costs nothing; it may only follow a whole item.
 """
 
 from collections import abc as _abc
@@ -140,7 +142,9 @@ class Beams(_message.Message):
     """Number of item tokens in each beam, 0..L."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Token paths, beam after beam: `level` tokens each, len = level * beams."""
+        """Token paths, beam after beam: `level` tokens each, padding included,
+        len = level * beams.
+        """
 
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -183,7 +187,9 @@ class CandidateTree(_message.Message):
 
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Last token of each drafted node, same length as `parents`."""
+        """Last token of each drafted node, padding below a whole item; same length as
+        `parents`.
+        """
 
     def __init__(
         self,
@@ -229,25 +235,91 @@ class ForwardInterval(_message.Message):
 Global___ForwardInterval: _TypeAlias = ForwardInterval  # noqa: Y015
 
 @_typing.final
+class LeafSet(_message.Message):
+    """A set of leaves, which may be empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAVES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def leaves(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Leaf numbers, sorted ascending, without repetition."""
+
+    def __init__(
+        self,
+        *,
+        leaves: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaves", b"leaves"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeafSet: _TypeAlias = LeafSet  # noqa: Y015
+
+@_typing.final
+class TagClause(_message.Message):
+    """Alternatives: an item with any of the tags satisfies the clause."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANY_OF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def any_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of tags of the catalogue, 1 to 64. Unknown names are INVALID_ARGUMENT."""
+
+    def __init__(
+        self,
+        *,
+        any_of: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagClause: _TypeAlias = TagClause  # noqa: Y015
+
+@_typing.final
 class SearchSpec(_message.Message):
-    """What to search for."""
+    """What to search for. A leaf may be returned when the leaf sets allow it and one of
+    its items has the tags and the age asked for. Leaf numbers are those of the trie
+    named by the header's catalogue fingerprint.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BEAM_WIDTH_FIELD_NUMBER: _builtins.int
     EXCLUDED_LEAVES_FIELD_NUMBER: _builtins.int
     MAX_ROWS_FIELD_NUMBER: _builtins.int
+    ALLOWED_LEAVES_FIELD_NUMBER: _builtins.int
+    REQUIRED_TAGS_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_MS_FIELD_NUMBER: _builtins.int
     beam_width: _builtins.int
     """Number of beams kept after each level (W), 1..max_beam_width."""
     max_rows: _builtins.int
     """Largest number of tree rows in one forward pass, the beams' own rows included.
     0 = the server's limit. Nodes beyond it are dropped and counted.
     """
+    created_after_ms: _builtins.int
+    """Only items made at this time or later, milliseconds since 1970-01-01 UTC; rounded
+    up to whole freshness buckets of the catalogue. Absent = any time.
+    """
     @_builtins.property
     def excluded_leaves(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Leaves that must not be returned, sorted ascending, without repetition. Leaf
-        numbers of the trie named by the header's catalogue fingerprint.
+        """Leaves that must not be returned, sorted ascending, without repetition."""
+
+    @_builtins.property
+    def allowed_leaves(self) -> Global___LeafSet:
+        """The only leaves that may be returned. Absent = every leaf; present and empty =
+        none.
         """
+
+    @_builtins.property
+    def required_tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___TagClause]:
+        """Tags an item must have: at least one of every clause. At most 64 clauses."""
 
     def __init__(
         self,
@@ -255,11 +327,16 @@ class SearchSpec(_message.Message):
         beam_width: _builtins.int = ...,
         excluded_leaves: _abc.Iterable[_builtins.int] | None = ...,
         max_rows: _builtins.int = ...,
+        allowed_leaves: Global___LeafSet | None = ...,
+        required_tags: _abc.Iterable[Global___TagClause] | None = ...,
+        created_after_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "allowed_leaves", b"allowed_leaves", "created_after_ms", b"created_after_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beam_width", b"beam_width", "excluded_leaves", b"excluded_leaves", "max_rows", b"max_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "allowed_leaves", b"allowed_leaves", "beam_width", b"beam_width", "created_after_ms", b"created_after_ms", "excluded_leaves", b"excluded_leaves", "max_rows", b"max_rows", "required_tags", b"required_tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__created_after_ms: _TypeAlias = _typing.Literal["created_after_ms"]  # noqa: Y015
+    _WhichOneofArgType__created_after_ms: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_after_ms) -> _WhichOneofReturnType__created_after_ms | None: ...
 
 Global___SearchSpec: _TypeAlias = SearchSpec  # noqa: Y015

@@ -6,6 +6,8 @@ Messages shared by the target and the draft session.
 Token ids are ids of the language model's vocabulary: the tokens of an item's
 path, the prompt and the tree all live in the same numbering. "Level" counts
 decoded item tokens: level 0 is the end of the prompt, level L is a whole item.
+An item shorter than L is filled up with the padding token 4294967295, which is
+no id of the vocabulary and costs nothing; it may only follow a whole item.
 """
 
 from collections import abc as _abc

@@ -72,7 +72,7 @@ class Open(_message.Message):
 
     @_builtins.property
     def search(self) -> _session_pb2.SearchSpec:
-        """Width, exclusions and row limit of the whole session."""
+        """Width, filter and row limit of the whole session."""
 
     @_builtins.property
     def resume(self) -> _session_pb2.Beams:
@@ -284,7 +284,7 @@ class TurnStats(_message.Message):
     accepted_levels: _builtins.int
     """Levels settled beyond the one a plain step would have settled in each pass."""
     dropped_nodes: _builtins.int
-    """Drafted nodes thrown away: bad parent or token, duplicate, excluded, dead
+    """Drafted nodes thrown away: bad parent or token, duplicate, filtered out, dead
     beam, over the row limit, or below such a node.
     """
     cached_tokens: _builtins.int
@@ -423,7 +423,7 @@ class BundleInfo(_message.Message):
     score_kind: _session_pb2.ScoreKind.ValueType
     """Its default score convention."""
     item_length: _builtins.int
-    """Tokens per item (L)."""
+    """Tokens of the longest item (L)."""
     num_items: _builtins.int
     """Number of items in the catalogue."""
     @_builtins.property

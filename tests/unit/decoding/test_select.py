@@ -81,7 +81,8 @@ def test_widened_tree_is_closed_and_within_budget(seed: int) -> None:
         for level in range(1, trie.depth)
     }
     budget = int(rng.integers(-5, 80))
-    levels = widen_exhaustively(trie, beams, drafted, budget)
+    everything = lambda level, nodes: np.ones(len(nodes), bool)  # noqa: E731
+    levels = widen_exhaustively(trie, beams, drafted, budget, everything, everything)
     assert sum(map(len, levels.values())) <= max(budget, 0)
     for level, nodes in levels.items():
         assert level < trie.depth and len(set(nodes.tolist())) == len(nodes)

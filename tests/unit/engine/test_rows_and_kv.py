@@ -9,7 +9,7 @@ import torch
 from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.expansion import Expansion, open_expansion
-from specbeam.engine import BeamSession, NoFreeSlotError
+from specbeam.engine import BeamSession, NoFreeSlotError, SearchModel
 from specbeam.engine.session import RowScorer
 from tests.exactness.models import random_model, runner_of, whole_prefix_logprobs
 
@@ -34,8 +34,8 @@ def check_scored(scorer: RowScorer, trie: ItemTrie, model: object, prompt: np.nd
         assert (np.diff(nodes) > 0).all()
         after = law([[*prompt.tolist(), *p] for p in trie.node_paths(level, nodes).tolist()])
         for node, row, plain in zip(nodes, scored.child_logprobs, after, strict=True):
-            first, last = trie.levels[level].first_child[node : node + 2]
-            tokens = trie.levels[level + 1].token[first:last]
+            first, last = trie.levels[level].first_child_of(np.arange(node, node + 2))
+            tokens = trie.levels[level + 1].tokens_of(np.arange(first, last))
             np.testing.assert_allclose(row[: last - first], np.asarray(plain)[tokens], atol=1e-10)
             assert np.isneginf(row[last - first :]).all()
             checked += 1
@@ -50,7 +50,7 @@ def test_rows_equal_plain_forwards_before_and_after_compaction(
     rng = np.random.default_rng(seed)
     prompt = np.concatenate([[1], rng.integers(3, 27, int(rng.integers(0, 12)))])
     runner = runner_of(model)  # type: ignore[arg-type]
-    scorer = RowScorer(runner, tensors, None)
+    scorer = RowScorer(SearchModel.open(runner, tensors), None)
     scorer.prefill(prompt)
     for _ in range(3):
         level = int(rng.integers(2, DEPTH))
@@ -73,7 +73,7 @@ def test_kv_after_compaction_equals_a_fresh_prefill(
     trie, tensors, model = world
     runner = runner_of(model)  # type: ignore[arg-type]
     prompt = np.array([1, 5, 12, 20])
-    scorer = RowScorer(runner, tensors, None)
+    scorer = RowScorer(SearchModel.open(runner, tensors), None)
     scorer.prefill(prompt)
     scorer.add_rows({3: np.arange(trie.levels[3].num_nodes)[::7]})
     node = int(np.arange(trie.levels[3].num_nodes)[::7][4])
@@ -88,9 +88,9 @@ def test_kv_after_compaction_equals_a_fresh_prefill(
 def test_slots_are_leased_and_returned(world: tuple[ItemTrie, Expansion, object]) -> None:
     _, tensors, model = world
     runner = runner_of(model, slots=2)  # type: ignore[arg-type]
-    sessions = [BeamSession(runner, tensors, 3) for _ in range(2)]
+    sessions = [BeamSession(SearchModel.open(runner, tensors), 3) for _ in range(2)]
     with pytest.raises(NoFreeSlotError):
-        BeamSession(runner, tensors, 3)
+        BeamSession(SearchModel.open(runner, tensors), 3)
     for session in sessions:
         session.close()
         session.close()
@@ -103,11 +103,11 @@ def test_resumed_search_ends_where_the_first_would_have(
     _, tensors, model = world
     runner = runner_of(model)  # type: ignore[arg-type]
     prompt = np.array([1, 8, 16])
-    first = BeamSession(runner, tensors, 4)
+    first = BeamSession(SearchModel.open(runner, tensors), 4)
     first.open(prompt)
     ends = []
     while not first.finished:
-        other = BeamSession(runner, tensors, 4)
+        other = BeamSession(SearchModel.open(runner, tensors), 4)
         other.open(prompt, resume=first.beams)
         while not other.finished:
             other.plain_step()

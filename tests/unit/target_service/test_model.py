@@ -23,11 +23,12 @@ def every_child(trie, beams):
     """A tree of all nodes two levels below the beams: it claims every row there is."""
     parents, tokens, nodes, numbers = [], [], beams.nodes, np.arange(len(beams))
     for level in range(beams.level, min(beams.level + 2, trie.depth - 1)):
-        first = trie.levels[level].first_child
+        every = np.arange(trie.levels[level].num_nodes + 1)
+        first = trie.levels[level].first_child_of(every)
         sizes = first[nodes + 1] - first[nodes]
         children = np.concatenate([np.arange(first[n], first[n + 1]) for n in nodes])
         parents += np.repeat(numbers, sizes).tolist()
-        tokens += trie.levels[level + 1].token[children].tolist()
+        tokens += trie.levels[level + 1].tokens_of(children).tolist()
         nodes, numbers = children, len(beams) + len(tokens) - len(children) + np.arange(sizes.sum())
     return CandidateTree(beams.level, np.asarray(parents), np.asarray(tokens))
 

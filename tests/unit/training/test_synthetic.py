@@ -22,7 +22,10 @@ def test_default_catalogue_has_the_shape_of_a_real_one() -> None:
     check_dataset(dataset)
     items = dataset.items
     trie = ItemTrie.build(items.paths, items.item_ids, items.popularity)
-    children = [float(np.diff(level.first_child).mean()) for level in trie.levels[:-1]]
+    children = [
+        float(np.diff(level.first_child_of(np.arange(level.num_nodes + 1))).mean())
+        for level in trie.levels[:-1]
+    ]
     assert children[0] == 16
     assert children[1] > 20
     assert 1.2 < children[2] < 3.5
