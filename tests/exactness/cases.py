@@ -269,6 +269,14 @@ def _search(
         found.turns.append(turn)
 
 
+def compare(case: Case, rng: np.random.Generator) -> tuple[Outcome, ReferenceAnswer]:
+    """Search both ways and insist on the same answer."""
+    got, want = run_case(case, rng), case.expected()
+    assert_equal(case, got, want)
+    assert_cheap(case, got, want)
+    return got, want
+
+
 def assert_equal(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
     """Items, order and paths identical, on the way as at the end; scores within fp64 noise."""
     trie, request = case.world.trie, case.request

@@ -18,10 +18,8 @@ from tests.exactness.cases import (
     Case,
     Outcome,
     World,
-    assert_cheap,
-    assert_equal,
+    compare,
     make_case,
-    run_case,
 )
 from tests.exactness.catalogues import MAKERS
 from tests.exactness.requests import FILTER_COMBINATIONS, FILTER_KINDS
@@ -117,24 +115,12 @@ def _how_many(left: int, wanted: int) -> str:
     return {0: "none", 1: "one"}.get(left, few)
 
 
-def check(case: Case, rng: np.random.Generator, seen: Seen) -> None:
-    """Search, compare, remember."""
-    got, want = run_case(case, rng), case.expected()
-    assert_equal(case, got, want)
-    assert_cheap(case, got, want)
-    seen.add(case, got, want)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_search_equals_reference(
     chunk: int, record_property: Callable[[str, object], None]
 ) -> None:
     """Every chunk has every catalogue, convention, way, place and combination of filters."""
+    torch.set_num_threads(1)
     seen = Seen()
     for position in range(WORLDS_PER_CHUNK):
         number = chunk * WORLDS_PER_CHUNK + position
@@ -145,7 +131,7 @@ def test_search_equals_reference(
             convention = CONVENTIONS[seen.cases % len(CONVENTIONS)]
             way = WAYS[seen.cases % len(WAYS)]
             case = make_case(world, rng, kinds, convention, way)
-            check(case, rng, seen)
+            seen.add(case, *compare(case, rng))
     record_property("seen", seen.summary())
     print(seen.summary())
     seen.assert_everywhere()
