@@ -68,7 +68,7 @@ class DeviceExpansion(Expansion[torch.Tensor]):
 
     def _bind(self, leaf_filter: LeafFilter) -> DeviceFilter:
         return DeviceFilter(
-            None if leaf_filter.leaf_counts is None else self._shared(leaf_filter.leaf_counts),
+            None if leaf_filter.named is None else self._shared(leaf_filter.named.leaf_counts),
             tuple(self._tensor(nodes) if len(nodes) else None for nodes in leaf_filter.dead),
             None if leaf_filter.kept is None else tuple(map(self._tensor, leaf_filter.kept)),
         )

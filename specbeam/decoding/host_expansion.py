@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
@@ -11,6 +12,8 @@ from specbeam.decoding.scoring import LevelScores, Scoring
 
 # Child tables of a level are kept whole up to this size (8 MB); larger ones are gathered piecewise.
 MAX_TABLE_ENTRIES = 2_000_000
+# From this many candidates on torch's selection is quicker than numpy's.
+_LARGE_SELECTION = 2_048
 
 
 class HostExpansion(Expansion[np.ndarray]):
@@ -51,9 +54,9 @@ class HostExpansion(Expansion[np.ndarray]):
         else:
             gone = ~allowed.leaf_filter.alive_children(self.trie, level, nodes)
         # Padding reads some column and is overwritten below.
-        columns = scores.columns.host(tokens)
-        values = scores.values.numpy()
-        found = values[np.arange(len(nodes))[:, None], columns]
+        columns = torch.from_numpy(scores.columns.host(tokens).astype(np.int64, copy=False))
+        # torch gathers rows four times as fast as numpy's fancy indexing.
+        found = scores.values.gather(1, columns).numpy()
         found[gone] = -np.inf
         return ScoredLevel(nodes, _normalised(found) if scores.over_children else found)
 
@@ -174,6 +177,14 @@ def _rows_of(level_nodes: np.ndarray, nodes: np.ndarray) -> np.ndarray | slice |
     return rows
 
 
+def _smallest_of_best(ranks: np.ndarray, width: int) -> np.float64:
+    """The `width`-th largest value."""
+    if len(ranks) < _LARGE_SELECTION:
+        found: np.float64 = np.partition(ranks, len(ranks) - width)[len(ranks) - width]
+        return found
+    return np.float64(torch.topk(torch.from_numpy(ranks), width).values[-1].item())
+
+
 def select_top_host(ranks: np.ndarray, width: int) -> np.ndarray:
     """Return the ascending positions of the `width` best finite values.
 
@@ -184,13 +195,17 @@ def select_top_host(ranks: np.ndarray, width: int) -> np.ndarray:
         ranks: rank value of each candidate, -inf for dead ones.  Shape (n,).
         width: most positions returned.
     """
-    if width < len(ranks):
-        threshold = np.partition(ranks, len(ranks) - width)[len(ranks) - width]
-        if threshold > -np.inf:
-            chosen = np.flatnonzero(ranks >= threshold)
-            if len(chosen) == width:
-                return chosen
-            above = chosen[ranks[chosen] > threshold]
-            equal = chosen[ranks[chosen] == threshold][: width - len(above)]
-            return np.sort(np.concatenate([above, equal]))
-    return np.flatnonzero(ranks > -np.inf)
+    live = np.flatnonzero(ranks > -np.inf)
+    if len(live) <= width:
+        return live
+    if 2 * len(live) < len(ranks):
+        # Few are left by a filter: selection among many equal values is slow.
+        fewer: np.ndarray = live[select_top_host(ranks[live], width)]
+        return fewer
+    threshold = _smallest_of_best(ranks, width)
+    chosen = np.flatnonzero(ranks >= threshold)
+    if len(chosen) == width:
+        return chosen
+    above = chosen[ranks[chosen] > threshold]
+    equal = chosen[ranks[chosen] == threshold][: width - len(above)]
+    return np.sort(np.concatenate([above, equal]))
