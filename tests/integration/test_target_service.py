@@ -60,7 +60,7 @@ def settings(bundle, tmp_path_factory):
         max_rows=64,
         max_beam_width=32,
         max_waiting=20,
-        idle_lease_s=0.5,
+        idle_lease_s=1.5,
         warm_up_s=0.3,
         cache_dir=tmp_path_factory.mktemp("costs"),
         grace_s=0.2,
