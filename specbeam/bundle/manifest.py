@@ -112,6 +112,10 @@ class Manifest:
     contents: dict[str, tuple[int, str]] = field(default_factory=dict)
     created_at: str = ""
 
+    def codebooks(self) -> tuple[np.ndarray, ...] | None:
+        """Return the vocabulary ids of each level, ascending; None where levels are not named."""
+        return tuple(level.token_ids() for level in self.levels) or None
+
     def to_json(self) -> str:
         """Return the text of manifest.json."""
         return (

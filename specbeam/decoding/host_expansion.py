@@ -10,7 +10,8 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.expansion import Allowed, Expansion, ScoredLevel, Verified
 from specbeam.decoding.scoring import LevelScores, Scoring
 
-# Child tables of a level are kept whole up to this size (8 MB); larger ones are gathered piecewise.
+# Child tables are kept whole, upper levels first, up to this size in all (8 MB); the children of
+# other levels are gathered piecewise.
 MAX_TABLE_ENTRIES = 2_000_000
 # From this many candidates on torch's selection is quicker than numpy's.
 _LARGE_SELECTION = 2_048
@@ -23,14 +24,18 @@ class HostExpansion(Expansion[np.ndarray]):
         """Prepare child tables of the levels where they are small."""
         super().__init__(trie, scoring)
         self._slots = [np.arange(max(level.max_children, 1)) for level in trie.levels]
-        self._tables = [self._child_table(level) for level in range(trie.depth)]
+        self._tables = self._child_tables()
 
-    def _child_table(self, level: int) -> np.ndarray | None:
-        """Child tokens of every node of a level, -1 where padded; None where it would be large."""
-        count = self.trie.levels[level].num_nodes
-        if count * len(self._slots[level]) > MAX_TABLE_ENTRIES:
-            return None
-        return self._child_tokens(level, np.arange(count))
+    def _child_tables(self) -> list[np.ndarray | None]:
+        """Child tokens of every node by level, -1 where padded; None where there is no space."""
+        tables: list[np.ndarray | None] = []
+        space = MAX_TABLE_ENTRIES
+        for number, level in enumerate(self.trie.levels[:-1]):
+            size = level.num_nodes * len(self._slots[number])
+            fits = size <= space
+            tables.append(self._child_tokens(number, np.arange(level.num_nodes)) if fits else None)
+            space -= size if fits else 0
+        return tables
 
     def _child_tokens(self, level: int, nodes: np.ndarray) -> np.ndarray:
         """Child tokens of nodes, -1 where there is no child.  Shape (R, C_d)."""
