@@ -266,6 +266,9 @@ def _search(
         else:
             turn = session.advance(propose(session.beams), case.speculation.max_rows)
         assert turn.beams.level > before.level, "a turn must decide a level"
+        # The beams' own rows are always run; on top come ancestors that have none yet.
+        own = len(before)
+        assert turn.rows <= max(case.speculation.max_rows, own) + own * (before.level - 1)
         found.turns.append(turn)
 
 
