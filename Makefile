@@ -121,6 +121,10 @@ bench-overhead: $(RUNTIME)  ## Measure the services' overhead at K = 10 (BUNDLE,
 	@test -n "$(BUNDLE)" -a -n "$(DATASET)" || { echo "usage: make bench-overhead BUNDLE=DIR DATASET=DIR"; exit 2; }
 	$(BENCH) served $(BUNDLE) --dataset $(DATASET) --k 10 --prompts 30 --requests 60 --out $(RESULTS)/overhead-small.json
 
+.PHONY: bench-forward
+bench-forward: $(RUNTIME)  ## Measure one forward against a hand-written one (no bundle needed; some 2 minutes)
+	$(BENCH) forward --out $(RESULTS)/forward.json
+
 # ---------------------------------------------------------------- load
 
 .PHONY: loadtest

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from specbeam.cli.output import print_json, print_table, progress_console
+from specbeam.cli.bench_catalog import catalog
+from specbeam.cli.output import print_table, progress_console, report
 
 EXAMPLES = """
 \b
@@ -30,6 +29,13 @@ Examples:
   specbeam bench served BUNDLE --address 127.0.0.1:50051 --json
 """
 
+FORWARD_EXAMPLES = """
+\b
+Examples:
+  specbeam bench forward
+  specbeam bench forward --dtype fp32 --rows 1,8,64 --threads 1 --out forward.json
+"""
+
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
@@ -43,7 +49,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 @click.group()
 def bench() -> None:
-    """Measure searches in one process, or whole requests through the services."""
+    """Measure searches in one process, whole requests through the services, or a catalogue."""
+
+
+bench.add_command(catalog)
 
 
 @bench.command(epilog=EXAMPLES)
@@ -92,7 +101,7 @@ def search(
         if target_shape:
             loaded = bundle_with_random_target(loaded, target_shape, DTYPES[dtype], Path(scratch))
         result = SearchBench(loaded, spec, users).run(console.print)
-    _report(result, as_json, out, _print_search)
+    report(result, as_json, out, _print_search)
 
 
 @bench.command(epilog=SERVED_EXAMPLES)
@@ -157,22 +166,39 @@ def served(
         finally:
             children.stop()
     result["conditions"] |= {"dtype": dtype, "threads": threads, "store": store.split("@")[-1]}
-    _report(result, as_json, out, _print_served)
+    report(result, as_json, out, _print_served)
 
 
-def _report(
-    result: dict[str, Any],
+@bench.command(epilog=FORWARD_EXAMPLES)
+@click.option("--shape", type=click.Choice(["86m", "toy"]), default="86m", show_default=True)
+@click.option("--dtype", type=click.Choice(["fp32", "bf16"]), default="bf16", show_default=True)
+@click.option("--rows", default="1,20,80", show_default=True, help="Rows per pass.")
+@click.option("--prompt", default=200, show_default=True, help="Prompt tokens in place.")
+@click.option("--threads", default="1,2", show_default=True, help="torch threads.")
+@click.option("--repeats", default=60, show_default=True, help="Passes per cell and way.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the result here.")
+def forward(
+    shape: str,
+    dtype: str,
+    rows: str,
+    prompt: int,
+    threads: str,
+    repeats: int,
+    seed: int,
     as_json: bool,
     out: Path | None,
-    print_result: Callable[[dict[str, Any]], None],
 ) -> None:
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n")
-    if as_json:
-        print_json(result)
-    else:
-        print_result(result)
+    """One forward of the engine against the same forward written by hand, on random weights."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from specbeam.benchmark.forward_bench import ForwardBench, ForwardBenchSpec
+
+    spec = ForwardBenchSpec(
+        shape, dtype, _numbers(rows), prompt, _numbers(threads), repeats, seed=seed
+    )
+    result = ForwardBench(spec).run(progress_console().print)
+    report(result, as_json, out, _print_forward)
 
 
 def load_users(bundle: Any, dataset: Path | None) -> list[np.ndarray]:
@@ -253,3 +279,18 @@ def _print_served(result: dict[str, Any]) -> None:
     print_table("Requests through the services (medians; pairs are off / on)", columns, rows)
     within = result["cells_with_auto_within_5_percent"]
     click.echo(f"auto within 5 % of the faster way in {within} of {len(rows)} cells")
+
+
+def _print_forward(result: dict[str, Any]) -> None:
+    ways = list(result["cells"][0]["median_ms"])
+    rows = [
+        [
+            f"{cell['threads']} x {cell['rows']}",
+            *(f"{cell['median_ms'][way]:.2f}" for way in ways),
+            f"{cell['ratio']:.3f}",
+            f"{cell['largest_difference']:.1e}",
+        ]
+        for cell in result["cells"]
+    ]
+    columns = ["threads x rows", *(f"{way} ms" for way in ways), "ratio", "difference"]
+    print_table("One forward (medians; ratio = engine / minimal)", columns, rows)

@@ -10,7 +10,8 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.expansion import Allowed, Expansion, ScoredLevel, Verified
 from specbeam.decoding.scoring import LevelScores, Scoring
 
-# Child tables of a level are kept whole up to this size (8 MB); larger ones are gathered piecewise.
+# Child tables are kept whole, upper levels first, up to this size in all (8 MB); the children of
+# other levels are gathered piecewise.
 MAX_TABLE_ENTRIES = 2_000_000
 # From this many candidates on torch's selection is quicker than numpy's.
 _LARGE_SELECTION = 2_048
@@ -23,14 +24,18 @@ class HostExpansion(Expansion[np.ndarray]):
         """Prepare child tables of the levels where they are small."""
         super().__init__(trie, scoring)
         self._slots = [np.arange(max(level.max_children, 1)) for level in trie.levels]
-        self._tables = [self._child_table(level) for level in range(trie.depth)]
+        self._tables = self._child_tables()
 
-    def _child_table(self, level: int) -> np.ndarray | None:
-        """Child tokens of every node of a level, -1 where padded; None where it would be large."""
-        count = self.trie.levels[level].num_nodes
-        if count * len(self._slots[level]) > MAX_TABLE_ENTRIES:
-            return None
-        return self._child_tokens(level, np.arange(count))
+    def _child_tables(self) -> list[np.ndarray | None]:
+        """Child tokens of every node by level, -1 where padded; None where there is no space."""
+        tables: list[np.ndarray | None] = []
+        space = MAX_TABLE_ENTRIES
+        for number, level in enumerate(self.trie.levels[:-1]):
+            size = level.num_nodes * len(self._slots[number])
+            fits = size <= space
+            tables.append(self._child_tokens(number, np.arange(level.num_nodes)) if fits else None)
+            space -= size if fits else 0
+        return tables
 
     def _child_tokens(self, level: int, nodes: np.ndarray) -> np.ndarray:
         """Child tokens of nodes, -1 where there is no child.  Shape (R, C_d)."""
@@ -56,9 +61,13 @@ class HostExpansion(Expansion[np.ndarray]):
         # Padding reads some column and is overwritten below.
         columns = torch.from_numpy(scores.columns.host(tokens).astype(np.int64, copy=False))
         # torch gathers rows four times as fast as numpy's fancy indexing.
-        found = scores.values.gather(1, columns).numpy()
+        gathered = scores.values.gather(1, columns)
+        found = gathered.numpy()
         found[gone] = -np.inf
-        return ScoredLevel(nodes, _normalised(found) if scores.over_children else found)
+        if scores.over_children:
+            found = torch.log_softmax(gathered, dim=-1).numpy()
+            found[gone] = -np.inf  # not a number where nothing is left of a row
+        return ScoredLevel(nodes, found)
 
     def select(
         self,
@@ -155,16 +164,6 @@ class HostExpansion(Expansion[np.ndarray]):
             return None
         alive = self._alive_children(level, nodes, allowed)
         return np.where(alive, 0.0, -np.inf).astype(dtype)
-
-
-def _normalised(logits: np.ndarray) -> np.ndarray:
-    """Log-softmax of each row over what is not -inf.  Shape (R, C)."""
-    top = logits.max(axis=1, keepdims=True)
-    top[top == -np.inf] = 0.0
-    total = np.exp(logits - top).sum(axis=1, keepdims=True)
-    total[total == 0.0] = 1.0  # nothing left in the row
-    normalised: np.ndarray = logits - (top + np.log(total))
-    return normalised
 
 
 def _rows_of(level_nodes: np.ndarray, nodes: np.ndarray) -> np.ndarray | slice | None:

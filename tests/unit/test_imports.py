@@ -38,6 +38,7 @@ RULES = (
     Rule("specbeam.decoding", _MODELS, _CORE_PACKAGES),
     Rule("specbeam.engine", _MODELS, _CORE_PACKAGES),
     Rule("specbeam.bundle", _MODELS, _CORE_PACKAGES),
+    Rule("specbeam.packing", _MODELS | {"pyarrow"}, _CORE_PACKAGES),
     Rule("specbeam.storage", frozenset({"redis"}), ("specbeam.runtime.errors",)),
     Rule("specbeam.training", _MODELS | {"pyarrow", "rich"}, _CORE_PACKAGES),
 )
