@@ -10,6 +10,7 @@ import torch
 
 from specbeam.catalog import rank_items
 from specbeam.decoding import host_expansion
+from specbeam.decoding.shape import DraftShape
 from specbeam.engine import SearchSpec, SpeculationSpec, plain_search, speculative_search
 from specbeam.engine import head as level_head
 from tests.exactness.cases import (
@@ -112,3 +113,20 @@ def test_slots_no_larger_than_needed(number: int, width: int) -> None:
             case = make_case(world, rng, kinds, convention, way)
             request = replace(case.request, beam_width=width, num_items=min(width, 5))
             compare(replace(case, request=request), rng)
+
+
+@pytest.mark.parametrize("number", range(WORLDS))
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_drafter_equal_to_the_target_is_accepted_whole(number: int, convention: str) -> None:
+    """However little it proposes beyond its own beam: root, then one pass to the end."""
+    torch.set_num_threads(1)
+    world, rng = World.make(number), np.random.default_rng([number, 15])
+    for kinds in FILTER_COMBINATIONS[:: len(FILTER_COMBINATIONS) // 8]:
+        case = make_case(world, rng, kinds, convention, "same")
+        speculation = SpeculationSpec(
+            max_rows=world.runners["target"].config.max_rows,
+            shape=DraftShape(world.trie.depth, int(rng.choice([1, 80]))),
+        )
+        case = replace(case, speculation=speculation, restarts=False, steps_plainly=False)
+        got, _ = compare(case, rng)
+        assert len(got.turns) <= 2
