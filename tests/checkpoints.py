@@ -64,7 +64,10 @@ def llama_tokenizer(added: Iterable[str], lines: Iterable[str] = LINES) -> PreTr
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.BpeTrainer(
-        vocab_size=160, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
+        vocab_size=160,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=["<", ">"],
+        show_progress=False,
     )
     tokenizer.train_from_iterator([*lines, "\n"], trainer)
     tokenizer.post_processor = processors.TemplateProcessing(

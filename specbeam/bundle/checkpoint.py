@@ -81,6 +81,14 @@ class Checkpoint:
         return None if value is None else int(value)
 
     @property
+    def sliding_window(self) -> int | None:
+        """Positions that attention looks back on, where a layer does not see everything."""
+        window = self.config.get("sliding_window")
+        layers = self.config.get("layer_types") or []
+        slides = "sliding_attention" in layers or (not layers and self.model_type == "mistral")
+        return int(window) if window is not None and slides else None
+
+    @property
     def num_parameters(self) -> int:
         """Stored parameters (tied ones once)."""
         return sum(tensor.size for tensor in self.tensors.values())

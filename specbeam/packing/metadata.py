@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from specbeam.packing.errors import PackError
 from specbeam.packing.tables import Row
 
 # A number above it is no Unix time in seconds (year 5138) but one in milliseconds.
@@ -80,7 +79,7 @@ class Metadata:
 
 
 def read_metadata(
-    item_ids: Sequence[str], rows: Mapping[str, Row], fields: Fields, file: Path
+    item_ids: Sequence[str], rows: Mapping[str, Row], fields: Fields, problems: list[str]
 ) -> Metadata:
     """Read the metadata of the items of a catalogue.
 
@@ -88,24 +87,21 @@ def read_metadata(
         item_ids: N ids.
         rows: fields by item id.
         fields: which fields hold what; absent ones are empty.
-        file: for messages.
-
-    Raises:
-        PackError: naming every value that cannot be read, a field asked for that no row has, or
+        problems: receives every value that cannot be read, fields asked for that no row has, and
             that no row is about an item.
     """
-    reader = _Reader(rows, item_ids)
+    reader = _Reader(rows, item_ids, problems)
     present = {name for row in rows.values() for name in row}
     for _, name in fields.named_tags:
         if name not in present:
-            reader.problems.append(f"no row has a field {name!r} for tags")
+            problems.append(f"no row has a field {name!r} for tags")
     known = sum(item_id in rows for item_id in item_ids)
-    if not known:
-        reader.problems.append(
+    if rows and item_ids and not known:
+        problems.append(
             f"no row is about an item of the catalogue: items are {item_ids[0]!r} ..., rows are "
             f"{next(iter(rows))!r} ..."
         )
-    metadata = Metadata(
+    return Metadata(
         titles=tuple(reader.column(fields.title, _text)),
         topics=tuple(reader.column(fields.topics, split_values)),
         popularity=np.array(reader.column(fields.popularity, _count), np.int64),
@@ -114,9 +110,6 @@ def read_metadata(
         missing=len(item_ids) - known,
         unused=len(rows) - known,
     )
-    if reader.problems:
-        raise PackError(str(file), reader.problems)
-    return metadata
 
 
 def no_metadata(item_ids: Sequence[str], titles: Sequence[str] | None = None) -> Metadata:
@@ -166,7 +159,7 @@ class _Reader:
 
     rows: Mapping[str, Row]
     item_ids: Sequence[str]
-    problems: list[str] = field(default_factory=list)
+    problems: list[str]
 
     def column(self, name: str, parse: Callable[[Any], Any]) -> list[Any]:
         """Return one parsed field of every item; an absent one is parsed from None."""

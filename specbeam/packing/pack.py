@@ -20,23 +20,13 @@ from specbeam.bundle import (
     write_bundle,
 )
 from specbeam.bundle.checkpoint import Checkpoint, read_checkpoint, tokenizer_files
-from specbeam.catalog import CatalogError, ItemTrie, pad_paths
+from specbeam.packing.advice import find_warnings
+from specbeam.packing.catalogue import Catalogue, read_catalogue
 from specbeam.packing.codebooks import find_codebooks
 from specbeam.packing.errors import PackError
-from specbeam.packing.metadata import Metadata, no_metadata, read_metadata, write_items
-from specbeam.packing.paths import (
-    TOKENS_FIELD,
-    ItemPaths,
-    check_lengths,
-    common_end,
-    find_end_token,
-    index_paths,
-    title_paths,
-    without_end,
-)
+from specbeam.packing.metadata import write_items
 from specbeam.packing.prompts import PromptText, Sample, codes_template, text_template
 from specbeam.packing.request import PackRequest
-from specbeam.packing.tables import read_rows, shift_ids
 from specbeam.packing.vocabulary import Vocabulary
 
 _SAMPLES = 5
@@ -60,22 +50,6 @@ class Packed:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Catalogue:
-    """Items with their paths, trie and metadata."""
-
-    items: ItemPaths
-    metadata: Metadata
-    end_token: int | None
-    trie: ItemTrie
-
-    @property
-    def whole_paths(self) -> list[tuple[int, ...]]:
-        """Vocabulary ids of each item, end tokens included."""
-        tail = () if self.end_token is None else (self.end_token,)
-        return [(*path, *tail) for path in self.items.paths]
-
-
 def pack_bundle(request: PackRequest, progress: Progress) -> Packed:
     """Pack a checkpoint with its tokenizer and item index; nothing is trained.
 
@@ -94,11 +68,11 @@ def pack_bundle(request: PackRequest, progress: Progress) -> Packed:
     checkpoint = _read_checkpoints(request)
     vocabulary = _open_vocabulary(request, checkpoint)
     progress("catalogue", 0.0, "reading items")
-    catalogue = _read_catalogue(request, checkpoint, vocabulary)
+    catalogue = read_catalogue(request, checkpoint, vocabulary)
     progress("prompt", 0.0, "tokenising")
     template, warnings = _make_template(request, checkpoint, vocabulary, catalogue)
     levels = _codebooks(request, vocabulary, catalogue)
-    warnings += _warnings(request, checkpoint, template, catalogue)
+    warnings += find_warnings(request, checkpoint, template, catalogue)
     report = _report(checkpoint, catalogue, levels, warnings)
     with tempfile.TemporaryDirectory(prefix="specbeam-pack-") as scratch:
         items_file = Path(scratch) / "catalog.parquet"
@@ -153,95 +127,11 @@ def _open_vocabulary(request: PackRequest, checkpoint: Checkpoint) -> Vocabulary
     return Vocabulary.load(directory)
 
 
-def _read_catalogue(
-    request: PackRequest, checkpoint: Checkpoint, vocabulary: Vocabulary | None
-) -> _Catalogue:
-    items, file = _read_paths(request, vocabulary)
-    end_token = _end_token(request, checkpoint, vocabulary, items)
-    items = without_end(items, end_token)
-    check_lengths(items, end_token, file)
-    metadata = _read_items(request, items)
-    paths = pad_paths(items.paths, end_token)
-    if int(paths.max()) >= checkpoint.vocab_size:
-        raise PackError(str(file), _beyond(items, end_token, checkpoint))
-    try:
-        trie = ItemTrie.build(
-            paths,
-            items.item_ids,
-            metadata.popularity,
-            tags=metadata.tag_rows(),
-            created_at_ms=metadata.created_at_ms(),
-        )
-    except CatalogError as error:
-        raise PackError(str(file), error.problems) from error
-    return _Catalogue(items, metadata, end_token, trie)
-
-
-def _read_paths(request: PackRequest, vocabulary: Vocabulary | None) -> tuple[ItemPaths, Path]:
-    fields = request.fields
-    if request.index_file is not None:
-        file = request.index_file
-        rows = shift_ids(read_rows(file, fields.item_id, TOKENS_FIELD), request.id_offset, file)
-        return index_paths(rows, vocabulary, file), file
-    assert request.titles_file is not None
-    file = request.titles_file
-    if vocabulary is None:
-        raise BundleError(["titles need a tokenizer: say where with --tokenizer"])
-    rows = shift_ids(read_rows(file, fields.item_id, fields.title), request.id_offset, file)
-    items = title_paths(
-        rows,
-        vocabulary,
-        file,
-        field=fields.title,
-        pattern=request.title_format,
-        max_tokens=request.max_title_tokens,
-        context=PromptText.parse(request.prompt.text).after if request.prompt.text else "",
-    )
-    return items, file
-
-
-def _end_token(
-    request: PackRequest, checkpoint: Checkpoint, vocabulary: Vocabulary | None, items: ItemPaths
-) -> int | None:
-    if request.end_token is not None:
-        return find_end_token(request.end_token, vocabulary)
-    if request.titles_file is None:
-        return common_end(items)
-    found = vocabulary.eos if vocabulary else None
-    found = checkpoint.token_id("eos_token_id") if found is None else found
-    if found is None:
-        raise BundleError(["the tokenizer names no end of sequence: titles need --end-token"])
-    return found
-
-
-def _read_items(request: PackRequest, items: ItemPaths) -> Metadata:
-    fields = request.fields
-    file = request.items_file or request.titles_file
-    if file is None:
-        return no_metadata(items.item_ids)
-    rows = shift_ids(read_rows(file, fields.item_id, fields.title), request.id_offset, file)
-    return read_metadata(items.item_ids, rows, fields, file)
-
-
-def _beyond(items: ItemPaths, end_token: int | None, checkpoint: Checkpoint) -> list[str]:
-    """Name tokens that the checkpoint has no embedding for."""
-    size = checkpoint.vocab_size
-    problems = [
-        f"item {item_id!r} has token {max(path)}, the checkpoint's vocabulary ends at {size - 1}: "
-        "were its embeddings resized before it was saved?"
-        for item_id, path in zip(items.item_ids, items.paths, strict=True)
-        if max(path) >= size
-    ]
-    if end_token is not None and end_token >= size:
-        problems.append(f"the end token is {end_token}, the vocabulary ends at {size - 1}")
-    return problems
-
-
 def _make_template(
     request: PackRequest,
     checkpoint: Checkpoint,
     vocabulary: Vocabulary | None,
-    catalogue: _Catalogue,
+    catalogue: Catalogue,
 ) -> tuple[PromptTemplate, list[str]]:
     wanted, end = request.prompt, catalogue.end_token
     history = HistorySegment(
@@ -268,7 +158,7 @@ def _make_template(
     )
 
 
-def _samples(catalogue: _Catalogue, vocabulary: Vocabulary, keep_end_token: bool) -> list[Sample]:
+def _samples(catalogue: Catalogue, vocabulary: Vocabulary, keep_end_token: bool) -> list[Sample]:
     """Return some items spread over the catalogue, as a history shows them."""
     items, end = catalogue.items, catalogue.end_token
     chosen = np.unique(np.linspace(0, len(items.item_ids) - 1, _SAMPLES).astype(int)).tolist()
@@ -284,7 +174,7 @@ def _samples(catalogue: _Catalogue, vocabulary: Vocabulary, keep_end_token: bool
 
 
 def _codebooks(
-    request: PackRequest, vocabulary: Vocabulary | None, catalogue: _Catalogue
+    request: PackRequest, vocabulary: Vocabulary | None, catalogue: Catalogue
 ) -> tuple[LevelTokens, ...]:
     if request.titles_file is not None:
         return ()
@@ -292,33 +182,9 @@ def _codebooks(
     return find_codebooks(catalogue.trie, ids, catalogue.end_token)
 
 
-def _warnings(
-    request: PackRequest,
-    checkpoint: Checkpoint,
-    template: PromptTemplate,
-    catalogue: _Catalogue,
-) -> list[str]:
-    found = []
-    metadata, items = catalogue.metadata, catalogue.items
-    longest = template.max_tokens(max(map(len, items.paths)) + (catalogue.end_token is not None))
-    needed = longest + catalogue.trie.depth
-    if checkpoint.max_positions is not None and needed > checkpoint.max_positions:
-        found.append(
-            f"a prompt and an item can reach {needed:,} tokens, the model was made for "
-            f"{checkpoint.max_positions:,}: choose a smaller --window"
-        )
-    if items.cut:
-        found.append(f"{items.cut:,} titles were cut after {request.max_title_tokens} tokens")
-    if metadata.missing and request.items_file is not None:
-        found.append(f"{metadata.missing:,} items have no row in {request.items_file.name}")
-    if metadata.unused and request.items_file is not None:
-        found.append(f"{metadata.unused:,} rows of {request.items_file.name} are about no item")
-    return found
-
-
 def _report(
     checkpoint: Checkpoint,
-    catalogue: _Catalogue,
+    catalogue: Catalogue,
     levels: tuple[LevelTokens, ...],
     warnings: list[str],
 ) -> dict[str, Any]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from specbeam.bundle import BundleError
 from specbeam.catalog import MAX_DEPTH
-from specbeam.packing.errors import PackError
 from specbeam.packing.tables import Row
 from specbeam.packing.vocabulary import Vocabulary
 
@@ -35,19 +33,19 @@ class ItemPaths:
     cut: int = 0
 
 
-def index_paths(rows: Mapping[str, Row], vocabulary: Vocabulary | None, file: Path) -> ItemPaths:
+def index_paths(
+    rows: Mapping[str, Row], vocabulary: Vocabulary | None, problems: list[str]
+) -> ItemPaths:
     """Resolve an index of token names or vocabulary ids.
 
     Args:
         rows: item id to a row whose `tokens` are names such as "<a_60>", or vocabulary ids.
         vocabulary: resolves names; not needed for ids.
-        file: for messages.
+        problems: receives items without tokens, and tokens that are not one of the vocabulary.
 
-    Raises:
-        PackError: naming every problem: items without tokens, tokens that are not one token of the
-            vocabulary.
+    Returns:
+        The items; unknown tokens are -1.
     """
-    problems: list[str] = []
     entries = {key: _tokens(key, row.get(TOKENS_FIELD), problems) for key, row in rows.items()}
     names = _first_uses(entries)
     if names and vocabulary is None:
@@ -59,10 +57,8 @@ def index_paths(rows: Mapping[str, Row], vocabulary: Vocabulary | None, file: Pa
             for name, items in names.items()
             if name not in ids
         ]
-    if problems:
-        raise PackError(str(file), problems)
     paths = tuple(
-        tuple(ids[token] if isinstance(token, str) else token for token in tokens)
+        tuple(ids.get(token, -1) if isinstance(token, str) else token for token in tokens)
         for tokens in entries.values()
     )
     texts = tuple("".join(map(str, tokens)) for tokens in entries.values())
@@ -72,7 +68,7 @@ def index_paths(rows: Mapping[str, Row], vocabulary: Vocabulary | None, file: Pa
 def title_paths(
     rows: Mapping[str, Row],
     vocabulary: Vocabulary,
-    file: Path,
+    problems: list[str],
     *,
     field: str,
     pattern: str,
@@ -84,16 +80,12 @@ def title_paths(
     Args:
         rows: item id to a row with a title.
         vocabulary: the tokenizer.
-        file: for messages.
+        problems: receives items without a title.
         field: the title's field.
         pattern: how the model writes a title, with one "{title}".
         max_tokens: longer ones are cut.
         context: text behind which the model writes a title.
-
-    Raises:
-        PackError: naming every item without a title.
     """
-    problems: list[str] = []
     if pattern.count("{title}") != 1:
         problems.append(f"--title-format needs exactly one {{title}}, got {pattern!r}")
     if not 1 <= max_tokens < MAX_DEPTH:
@@ -102,13 +94,13 @@ def title_paths(
     for key, title in titles.items():
         if not isinstance(title, str) or not title.strip():
             problems.append(f"item {key!r} has no title in field {field!r}, got {title!r}")
-    if problems:
-        raise PackError(str(file), problems)
     texts = [pattern.replace("{title}", str(title).strip()) for title in titles.values()]
     encoded = vocabulary.encode_behind(context, texts)
-    empty = [key for key, ids in zip(titles, encoded, strict=True) if not ids]
-    if empty:
-        raise PackError(str(file), [f"the title of item {key!r} has no tokens" for key in empty])
+    problems += [
+        f"the title of item {key!r} has no tokens"
+        for (key, title), ids in zip(titles.items(), encoded, strict=True)
+        if not ids and str(title).strip()
+    ]
     shown = [
         text if len(ids) <= max_tokens else vocabulary.text_of(ids[:max_tokens])
         for text, ids in zip(texts, encoded, strict=True)
@@ -126,11 +118,13 @@ def common_end(items: ItemPaths) -> int | None:
 
     An index that was written from whole paths has its end tokens in it.
     """
-    ends = {path[-1] for path in items.paths}
+    ends = {path[-1:] for path in items.paths}
     if len(ends) != 1 or len({len(path) for path in items.paths}) == 1:
         return None
-    (end,) = ends
-    return None if any(end in path[:-1] for path in items.paths) else end
+    end = next(iter(ends))
+    known = len(end) == 1 and end[0] >= 0
+    alone = known and not any(end[0] in path[:-1] for path in items.paths)
+    return end[0] if alone else None
 
 
 def without_end(items: ItemPaths, end_token: int | None) -> ItemPaths:
@@ -140,14 +134,15 @@ def without_end(items: ItemPaths, end_token: int | None) -> ItemPaths:
     return replace(items, paths=tuple(path[:-1] for path in items.paths), texts=None)
 
 
-def check_lengths(items: ItemPaths, end_token: int | None, file: Path) -> None:
-    """Check that every item can be told from the beginning of another one.
+def length_problems(items: ItemPaths, end_token: int | None) -> list[str]:
+    """Return why an item could not be told from the beginning of another one.
 
-    Raises:
-        PackError: items of different lengths without an end token, the end token inside an item.
+    Items of different lengths without an end token, the end token inside an item, long items.
     """
     problems: list[str] = []
-    lengths = Counter(map(len, items.paths))
+    lengths = Counter(len(path) for path in items.paths if path)
+    if not lengths:
+        return problems
     if len(lengths) > 1 and end_token is None:
         counted = ", ".join(f"{count:,} of {size}" for size, count in sorted(lengths.items()))
         problems.append(
@@ -162,8 +157,7 @@ def check_lengths(items: ItemPaths, end_token: int | None, file: Path) -> None:
             for item_id, path in zip(items.item_ids, items.paths, strict=True)
             if end_token in path
         ]
-    if problems:
-        raise PackError(str(file), problems)
+    return problems
 
 
 def find_end_token(text: str, vocabulary: Vocabulary | None) -> int:

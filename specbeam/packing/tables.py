@@ -15,7 +15,7 @@ Row = dict[str, Any]
 FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 
 
-def read_rows(file: Path, id_field: str, value_field: str) -> dict[str, Row]:
+def read_rows(file: Path, id_field: str, value_field: str, problems: list[str]) -> dict[str, Row]:
     """Read one row per item.
 
     A JSON file holds either a list of objects or one object whose keys are the item ids; its values
@@ -25,14 +25,14 @@ def read_rows(file: Path, id_field: str, value_field: str) -> dict[str, Row]:
         file: what to read; its suffix says how.
         id_field: field of the item id where rows are a list.
         value_field: name of the one field of a row that is no object.
+        problems: receives what is wrong with single rows.
 
     Returns:
         Fields by item id, in the order of the file.
 
     Raises:
-        PackError: naming every problem of the file.
+        PackError: the file cannot be parsed.
     """
-    problems: list[str] = []
     rows: dict[str, Row] = {}
     for place, item_id, row in _identified(file, id_field, value_field, problems):
         if not item_id:
@@ -42,25 +42,20 @@ def read_rows(file: Path, id_field: str, value_field: str) -> dict[str, Row]:
         rows[item_id] = row
     if not rows and not problems:
         problems.append("it has no rows")
-    if problems:
-        raise PackError(str(file), problems)
     return rows
 
 
-def shift_ids(rows: dict[str, Row], offset: int, file: Path) -> dict[str, Row]:
-    """Add a number to every item id.
-
-    Raises:
-        PackError: naming the ids that are no numbers.
-    """
+def shift_ids(rows: dict[str, Row], offset: int, problems: list[str]) -> dict[str, Row]:
+    """Add a number to every item id; ids that are no numbers become problems."""
     if not offset:
         return rows
-    names = [item_id for item_id in rows if not (item_id.isascii() and item_id.isdigit())]
-    if names:
-        raise PackError(
-            str(file), [f"--id-offset needs numbers, {name!r} is none" for name in names]
-        )
-    return {str(int(item_id) + offset): row for item_id, row in rows.items()}
+    shifted = {}
+    for item_id, row in rows.items():
+        if item_id.isascii() and item_id.isdigit():
+            shifted[str(int(item_id) + offset)] = row
+        else:
+            problems.append(f"--id-offset needs numbers, {item_id!r} is none")
+    return shifted
 
 
 def _identified(

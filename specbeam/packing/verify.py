@@ -97,10 +97,8 @@ def _item_problems(file: Path, trie: ItemTrie) -> list[str]:
     if not file.is_file() or importlib.util.find_spec("pyarrow") is None:
         return []
     problems: list[str] = []
-    rows = _part(problems, lambda: read_rows(file, "item_id", "title"))
-    if rows is None:
-        return [f"{file.name}: {problem}" for problem in problems]
-    unknown = int((trie.index_of(list(rows)) < 0).sum())
+    rows = _part(problems, lambda: read_rows(file, "item_id", "title", problems))
+    unknown = int((trie.index_of(list(rows or {})) < 0).sum())
     if unknown:
-        problems.append(f"{file.name}: {unknown:,} items are not in the catalogue")
-    return problems
+        problems.append(f"{unknown:,} items are not in the catalogue")
+    return [f"{file.name}: {problem}" for problem in problems]

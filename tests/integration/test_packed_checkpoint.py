@@ -43,8 +43,8 @@ class Checkpoint:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizer
 
-    def prompt(self, items: list[str]) -> list[int]:
-        text = PROMPT.replace("{history}", SEPARATOR.join(items))
+    def prompt(self, items: list[str], answer: str = "") -> list[int]:
+        text = PROMPT.replace("{history}", SEPARATOR.join(items)) + answer
         return list(self.tokenizer(text)["input_ids"])
 
 
@@ -115,7 +115,7 @@ async def test_titles_are_served_as_whole_sequences_score(
     assert bundle.trie.has_padding
     shown = {item_id: f"<{title}>" for item_id, title in titles.items()}
     history = list(titles)[3:6]
-    prompt = checkpoint.prompt([shown[item_id] for item_id in history])
+    prompt = [shown[item_id] for item_id in history]
     expected = {item_id: score(checkpoint, prompt, text) for item_id, text in shown.items()}
     ranking = sorted(expected, key=lambda item_id: -expected[item_id])
     async with running(bundle) as stack:
@@ -194,18 +194,20 @@ def generate(
         output_scores=True,
     )
     paths = out.sequences[:, len(prompt) :].tolist()
-    if num_beams == 1:  # greedy: the scores of each step, before the mask is seen only here
-        steps = [whole_logprobs(checkpoint, prompt, path) for path in paths]
-        scores = [sum(step) for step in steps]
+    if num_beams == 1:  # greedy search keeps no scores
+        scores = [sum(whole_logprobs(checkpoint, prompt, paths[0]))]
     else:
         scores = out.sequences_scores.tolist()
     return [tuple(checkpoint.tokenizer.convert_ids_to_tokens(path)) for path in paths], scores
 
 
-def score(checkpoint: Checkpoint, prompt: list[int], text: str) -> float:
-    """Log-probability of a text and the end of sequence after a prompt."""
-    path = checkpoint.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return sum(whole_logprobs(checkpoint, prompt, [*path, checkpoint.tokenizer.eos_token_id]))
+def score(checkpoint: Checkpoint, history: list[str], text: str) -> float:
+    """Log-probability of a text and the end of sequence behind the prompt of a history."""
+    prompt = checkpoint.prompt(history)
+    whole = checkpoint.prompt(history, text)
+    assert whole[: len(prompt)] == prompt
+    path = [*whole[len(prompt) :], checkpoint.tokenizer.eos_token_id]
+    return sum(whole_logprobs(checkpoint, prompt, path))
 
 
 @torch.inference_mode()

@@ -190,11 +190,15 @@ def test_wrong_usage_is_told(
 def test_wrong_input_is_one_message_and_leaves_nothing(
     files: Path, pack: Pack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (files / "index.json").write_text('{"1": ["<a_1>", "<b_99>"], "2": ["<a_98>"]}')
+    text = '{"1": ["<a_1>", "<b_99>"], "2": ["<a_98>"], "1": ["<a_1>", "<b_99>"], "x": [1, 999]}'
+    (files / "index.json").write_text(text)
     before = set(files.iterdir())
-    assert pack() == exit_codes.BAD_INPUT
+    assert pack("--id-offset", "1") == exit_codes.BAD_INPUT
     error = capsys.readouterr().err
-    assert "index.json: 2 problems" in error
+    assert "index.json: 5 problems" in error
+    assert "key '1' appears twice" in error
+    assert "different numbers of tokens" in error
+    assert "needs numbers, 'x' is none" in error
     assert "<b_99>" in error
     assert "<a_98>" in error
     assert "Traceback" not in error
@@ -208,6 +212,15 @@ def test_models_must_share_one_vocabulary(
     other = save_checkpoint(tmp_path / "other", "llama", tokenizer, layers=1)
     assert pack("--drafter", f"d={other}") == exit_codes.BAD_INPUT
     assert "drafter 'd' has a vocabulary of" in capsys.readouterr().err
+
+
+def test_paths_that_begin_others_are_named(
+    files: Path, pack: Pack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "index.json").write_text('{"x": ["<a_1>", "<b_1>"], "y": ["<a_1>"]}')
+    assert pack() == exit_codes.BAD_INPUT
+    assert "they need --end-token" in capsys.readouterr().err
+    assert pack("--end-token", "</s>") == exit_codes.OK
 
 
 def test_tokens_without_an_embedding_are_refused(
