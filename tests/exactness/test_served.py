@@ -86,7 +86,8 @@ async def test_served_answers_equal_the_reference(stack: Stack) -> None:
                 speculation="on" if way == "on" else "off",
             )
             check(answer, want)
-            assert answer.work.speculation_used == (way == "on")
+            # Where nothing is allowed the search ends at the root.
+            assert answer.work.speculation_used == (way == "on" and len(want) > 0)
             speculated += answer.work.drafted_nodes > 0
     assert speculated > CASES / 2
     await stack.until_slots_are_back()
