@@ -73,6 +73,9 @@ def load_target(
             not there.
     """
     bundle = open_bundle(directory, device)
+    if bundle.adapter_dir is not None:
+        # Without it the answers would be those of another model.
+        raise BundleError(["the target has an adapter, which cannot be applied; merge it first"])
     config = RunnerConfig(
         device=device,
         dtype=dtype,

@@ -86,7 +86,7 @@ class World:
             number,
             catalogue.vocab_size,
             layers=1 + number % 3,
-            kv_heads=1 + turn // len(FAMILIES) % 2,
+            kv_heads=(1, 2, 4)[turn // len(FAMILIES) % 3],
             dtype=dtype,
             family=sorted(FAMILIES)[turn % len(FAMILIES)],
         )
@@ -141,6 +141,7 @@ class Case:
     way: str
     speculation: SpeculationSpec
     restarts: bool
+    steps_plainly: bool  # now and then, between drafted turns
 
     @property
     def reference_spec(self) -> ReferenceSpec:
@@ -190,7 +191,10 @@ def make_case(
         shape=None if rng.random() < 0.2 else shape,
     )
     place = str(rng.choice(PLACES))
-    return Case(world, request, convention, place, way, speculation, rng.random() < 0.2)
+    restarts, steps_plainly = rng.random(2) < 0.2
+    return Case(
+        world, request, convention, place, way, speculation, bool(restarts), bool(steps_plainly)
+    )
 
 
 def run_case(case: Case, rng: np.random.Generator) -> Outcome:
@@ -261,11 +265,14 @@ def _search(
             resumed = Beams.from_paths(case.world.trie, paths[order], before.scores[order])
             found.turns.append(session.open(prompt, resumed))
             found.restarted = True
-        if propose is None or rng.random() < 0.05:
+        if propose is None or (case.steps_plainly and rng.random() < 0.3):
             turn = session.plain_step()
         else:
             turn = session.advance(propose(session.beams), case.speculation.max_rows)
         assert turn.beams.level > before.level, "a turn must decide a level"
+        # The beams' own rows are always run; on top come ancestors that have none yet.
+        own = len(before)
+        assert turn.rows <= max(case.speculation.max_rows, own) + own * (before.level - 1)
         found.turns.append(turn)
 
 

@@ -135,6 +135,17 @@ def titles(*, end_token: bool) -> Maker:
     return make
 
 
+def series(rng: np.random.Generator) -> Catalogue:
+    """Titles in volumes: many beginnings, a long tail without a choice, then a late choice."""
+    length, volumes = int(rng.integers(4, 30)), FIRST_TOKEN + np.arange(4)
+    paths = []
+    for first in range(int(rng.integers(2, 16))):
+        tail = rng.integers(20, 30, length).tolist()
+        for volume in volumes[: int(rng.integers(1, 5))].tolist():
+            paths.append([FIRST_TOKEN, 30 + first, *tail, volume])
+    return _catalogue(rng, "titles", paths, 50, None)
+
+
 def tiny(rng: np.random.Generator) -> Catalogue:
     """One to three items, perhaps on one path."""
     count, depth = int(rng.integers(1, 4)), int(rng.integers(1, 5))
@@ -158,6 +169,7 @@ MAKERS: tuple[Maker, ...] = (
     ragged,
     titles(end_token=True),
     titles(end_token=False),
+    series,
     tiny,
 )
 

@@ -24,9 +24,9 @@ from tests.exactness.cases import (
 from tests.exactness.catalogues import MAKERS
 from tests.exactness.requests import FILTER_COMBINATIONS, FILTER_KINDS
 
-CHUNKS = 20
+CHUNKS = 18
 WORLDS_PER_CHUNK = len(MAKERS)
-CASES_PER_WORLD = 21
+CASES_PER_WORLD = 20
 CASES = CHUNKS * WORLDS_PER_CHUNK * CASES_PER_WORLD
 assert CASES >= 5_000
 
