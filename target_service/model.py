@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from specbeam.bundle import Bundle
+from specbeam.bundle import Bundle, BundleError
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.model_service.loading import load_runner, open_bundle, open_search
 
