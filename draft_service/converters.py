@@ -20,13 +20,13 @@ from specbeam.runtime.session_header import (
     beam_violations,
     check_bundle_name,
     header_violations,
-    leaf_violations,
     out_of_turn,
     prompt_violations,
     raise_if_any,
-    search_violations,
     to_array,
 )
+from specbeam.runtime.session_search import filter_violations, to_leaf_spec, width_violations
+from specbeam.runtime.session_tokens import encode_tokens
 from specbeam.target.v1alpha1 import session_pb2
 
 _TORCH_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
@@ -36,8 +36,8 @@ def decode_open(request: draft_service_pb2.DraftRequest, model: DraftModel) -> D
     """Return what a session drafts for.
 
     Another prompt template is refused: the tokens would mean something else. So is another
-    target model: this draft was trained for one. Another catalogue only costs acceptance; leaf
-    numbers of another catalogue are not used.
+    target model: this draft was trained for one. Another catalogue only costs acceptance; filters
+    in terms of another catalogue are not used.
 
     Raises:
         InvalidRequest: It is not an open, or breaks a rule; all of them are named.
@@ -50,22 +50,21 @@ def decode_open(request: draft_service_pb2.DraftRequest, model: DraftModel) -> D
     prompt = to_array(message.prompt_tokens)
     found = header_violations(message.header)
     if found:
-        found += search_violations(message.search, max_beam_width=limits.max_beam_width)
+        found += width_violations(message.search, max_beam_width=limits.max_beam_width)
         raise_if_any(found)
     check_bundle_name(message.header.bundle, manifest.name)
     _check_fingerprints(message.header.fingerprints, manifest.fingerprints)
     found += prompt_violations(
         prompt, max_tokens=limits.max_prompt_tokens, vocab_size=manifest.vocab_size
     )
-    found += search_violations(message.search, max_beam_width=limits.max_beam_width)
-    leaves = to_array(message.search.excluded_leaves)
+    found += width_violations(message.search, max_beam_width=limits.max_beam_width)
     same_catalog = message.header.fingerprints.catalog == manifest.fingerprints.catalog
+    trie = model.bundle.trie
     if same_catalog:
-        found += leaf_violations(leaves, model.bundle.trie.num_leaves)
+        found += filter_violations(message.search, num_leaves=trie.num_leaves, tags=trie.tags)
     raise_if_any(found)
-    used = same_catalog and len(leaves) > 0
-    leaf_filter = model.filters.compile(LeafSpec(excluded_leaves=leaves)) if used else None
-    return DraftRequest(prompt, message.search.beam_width, leaf_filter)
+    leaves = to_leaf_spec(message.search) if same_catalog else LeafSpec()
+    return DraftRequest(prompt, message.search.beam_width, leaves)
 
 
 def _check_fingerprints(sent: session_pb2.Fingerprints, own: Fingerprints) -> None:
@@ -123,7 +122,7 @@ def encode_level(job: JobResult[LevelResult]) -> draft_service_pb2.DraftResponse
             base_level=drafted.base_level,
             level=drafted.level,
             parents=drafted.parents.tolist(),
-            tokens=drafted.tokens.tolist(),
+            tokens=encode_tokens(drafted.tokens),
             last=drafted.last,
             stats=_encode_stats(drafted.forwards, drafted.rows, job.queue_ms),
         )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specbeam.bundle import Bundle, BundleError
-from specbeam.catalog import FilterCompiler
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.model_service.loading import load_runner, open_bundle, open_search
 
@@ -32,14 +31,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class DraftModel:
-    """A loaded drafter.  Runner and trie tensors are used on their thread only.
+    """A loaded drafter.  What runs it is used on its thread only.
 
     Attributes:
         bundle: the bundle it comes from.
         drafter: its name in the bundle.
         fingerprint: content hash of the drafter's own files.
-        search: the model with its KV slots and the catalogue on its device.
-        filters: compiles request filters.
+        search: the model with its KV slots, and the catalogue on its device.
         limits: what one session may ask for.
     """
 
@@ -47,7 +45,6 @@ class DraftModel:
     drafter: str
     fingerprint: str
     search: SearchModel
-    filters: FilterCompiler
     limits: Limits
 
     @property
@@ -94,8 +91,8 @@ def load_drafter(
     )
     runner = load_runner(bundle, bundle.drafter_dir(drafter), config)
     limits = Limits(bundle.max_prompt_tokens, max_nodes, max_beam_width)
-    search, filters = open_search(bundle, runner), FilterCompiler(bundle.trie)
-    return DraftModel(bundle, drafter, _fingerprint(bundle, drafter), search, filters, limits)
+    search = open_search(bundle, runner)
+    return DraftModel(bundle, drafter, _fingerprint(bundle, drafter), search, limits)
 
 
 def _check_drafter(bundle: Bundle, drafter: str) -> None:

@@ -35,8 +35,9 @@ class DraftServicer(draft_service_pb2_grpc.DraftServiceServicer):
         if first is None:
             return
         request = converters.decode_open(first, self._host.model)
+        leaf_filter = await self._host.compile(request.leaves)
         await self._host.slots.acquire(budget.remaining_s())
-        session = DraftingSession(self._host.model, request)
+        session = DraftingSession(self._host.model, request, leaf_filter)
         try:
             opened = await self._host.device.run_timed(session.open)
             yield converters.encode_ready(opened, len(request.prompt))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from draft_service.model import DraftModel
-from specbeam.catalog import ItemTrie, LeafFilter
+from specbeam.catalog import ItemTrie, LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
 from specbeam.engine import DraftedLevel, DraftSession
 
@@ -22,12 +22,12 @@ class DraftRequest:
     Attributes:
         prompt: vocabulary ids.  Shape (P,), int64.
         beam_width: W.
-        leaf_filter: excluded leaves, or None.
+        leaves: which leaves may be proposed.
     """
 
     prompt: np.ndarray
     beam_width: int
-    leaf_filter: LeafFilter | None = None
+    leaves: LeafSpec = field(default_factory=LeafSpec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class LevelResult:
         base_level: level of the beams.
         level: level of the nodes.
         parents: caller's number of each parent.  Shape (n,), int64.
-        tokens: vocabulary ids.  Shape (n,), int32.
+        tokens: vocabulary ids or padding.  Shape (n,), int32.
         rows: rows computed.
         last: whether nothing follows in this proposal.
         forwards: (start, end) of each forward pass, CLOCK_MONOTONIC nanoseconds.
@@ -93,10 +93,19 @@ class DraftingSession:
     sessions come in between.
     """
 
-    def __init__(self, model: DraftModel, request: DraftRequest) -> None:
-        """Prepare; the slot is leased by `open`."""
+    def __init__(
+        self, model: DraftModel, request: DraftRequest, leaf_filter: LeafFilter | None = None
+    ) -> None:
+        """Prepare; the slot is leased by `open`.
+
+        Args:
+            model: the drafter.
+            request: what to draft for.
+            leaf_filter: its leaves, compiled; None = every leaf.
+        """
         self._model = model
         self._request = request
+        self._filter = leaf_filter
         self._draft: DraftSession | None = None
         self._proposal: Proposal | None = None
         self._levels: Iterator[DraftedLevel] = iter(())
@@ -107,7 +116,7 @@ class DraftingSession:
     def open(self) -> Forwards:
         """Lease a slot and run the prompt."""
         request, runner = self._request, self._model.runner
-        self._draft = DraftSession(self._model.search, request.beam_width, request.leaf_filter)
+        self._draft = DraftSession(self._model.search, request.beam_width, self._filter)
         runner.meter.take()  # of a job that failed half-way
         self._draft.open(request.prompt)
         return runner.meter.take()

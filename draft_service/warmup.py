@@ -8,6 +8,7 @@ from draft_service.model import DraftModel
 from draft_service.session import DraftingSession, DraftRequest, Proposal
 from specbeam.bundle import BundleError
 from specbeam.decoding.beams import Beams
+from specbeam.model_service.loading import empty_prompt
 
 
 class SelfTestError(BundleError):
@@ -20,10 +21,10 @@ def check_proposal(model: DraftModel) -> None:
     Raises:
         SelfTestError: it is, as with weights that are not finite.
     """
-    template, depth = model.bundle.template, model.bundle.trie.depth
+    depth = model.bundle.trie.depth
     if depth == 1:
         return  # the last level is never drafted
-    prompt = np.asarray((*template.prefix, *template.suffix), np.int64)
+    prompt = empty_prompt(model.bundle)
     width = min(model.bundle.manifest.default_beam_width, model.limits.max_beam_width)
     session = DraftingSession(model, DraftRequest(prompt, width))
     try:

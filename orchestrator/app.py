@@ -73,7 +73,8 @@ async def start_app(settings: OrchestratorSettings) -> ServiceApp:
 
 async def build_app(settings: OrchestratorSettings) -> ServiceApp:
     """Load the bundles and bind the port; raises as `start_app` does."""
-    bundles = BundleTable.load(settings.bundle)
+    cache_bytes = settings.filter_cache_mb << 20
+    bundles = BundleTable.load(settings.bundle, filter_cache_bytes=cache_bytes)
     store = open_history_store(
         settings.store.get_secret_value(), max_events=settings.max_history_events
     )

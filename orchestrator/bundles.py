@@ -8,7 +8,7 @@ import numpy as np
 
 from orchestrator.items import ItemTable
 from specbeam.bundle import Bundle, BundleError, Fingerprints, load_bundle
-from specbeam.catalog import ItemTrie
+from specbeam.catalog import FilterCompiler, ItemTrie
 from specbeam.decoding.shape import mean_fan_outs
 from specbeam.runtime.errors import UnknownBundle
 
@@ -19,11 +19,13 @@ class Serving:
 
     Attributes:
         bundle: The bundle; no model of it is opened here.
+        filters: Compiles filters of its catalogue.
         fan_outs: Mean children per trie node by level. Length L.
         items: Titles and topics, read when first asked for.
     """
 
     bundle: Bundle
+    filters: FilterCompiler
     fan_outs: tuple[float, ...]
     items: ItemTable
 
@@ -69,8 +71,14 @@ class BundleTable:
         self.default = servings[0]
 
     @classmethod
-    def load(cls, paths: Sequence[str | Path]) -> "BundleTable":
+    def load(
+        cls, paths: Sequence[str | Path], *, filter_cache_bytes: int = 256 << 20
+    ) -> "BundleTable":
         """Load bundle directories.
+
+        Args:
+            paths: The directories.
+            filter_cache_bytes: Memory for compiled filters, of each bundle.
 
         Raises:
             BundleError: One is not usable.
@@ -80,7 +88,9 @@ class BundleTable:
         for path in paths:
             bundle = _load(path)
             bundle.trie.prepare()
-            servings.append(Serving(bundle, mean_fan_outs(bundle.trie), ItemTable(bundle)))
+            filters = FilterCompiler(bundle.trie, filter_cache_bytes)
+            fan_outs = mean_fan_outs(bundle.trie)
+            servings.append(Serving(bundle, filters, fan_outs, ItemTable(bundle)))
         return cls(servings)
 
     def all(self) -> tuple[Serving, ...]:

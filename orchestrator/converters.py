@@ -7,9 +7,16 @@ from orchestrator.flags import Flag
 from orchestrator.items import ItemEntry
 from orchestrator.query import Answer, Limits, Query, Speculation
 from orchestrator.search import SearchOutcome
+from specbeam.catalog import FRESHNESS_BUCKET_MS, PAD
 from specbeam.recommend.v1 import recommend_service_pb2 as pb
 from specbeam.recommend.v1 import types_pb2 as types
 from specbeam.runtime.errors import InvalidRequest, Violation
+from specbeam.runtime.filter_rules import (
+    MAX_TAG_CLAUSES,
+    MAX_TAGS_PER_CLAUSE,
+    clause_violations,
+    created_violations,
+)
 from specbeam.storage import AppendResult, Event, History
 
 DEFAULT_NUM_ITEMS = 10
@@ -39,6 +46,9 @@ class _Violations:
 
     def add(self, field: str, description: str) -> None:
         self._found.append(Violation(field, description))
+
+    def extend(self, violations: Iterable[Violation]) -> None:
+        self._found.extend(violations)
 
     def at_most(self, field: str, value: int, limit: int) -> None:
         if value > limit:
@@ -77,12 +87,9 @@ def to_query(message: pb.RecommendRequest, limits: Limits, default: Speculation)
         found.add("beam_width", f"{message.beam_width} is less than num_items, {num_items}")
     _check_choices(message, found)
     _check_events(message.events, found, limits, need_event_id=False)
-    excluded = message.filter.exclude_item_ids
-    found.at_most("filter.exclude_item_ids", len(excluded), limits.max_excluded_items)
-    for at, item_id in enumerate(excluded[: limits.max_excluded_items]):
-        found.text(f"filter.exclude_item_ids[{at}]", item_id, MAX_ITEM_BYTES)
+    _check_filter(message.filter, found, limits)
     found.raise_if_any()
-    has_choice = message.filter.HasField("exclude_history")
+    chosen = message.filter
     return Query(
         bundle=message.bundle,
         user_id=message.user_id,
@@ -91,11 +98,31 @@ def to_query(message: pb.RecommendRequest, limits: Limits, default: Speculation)
         beam_width=message.beam_width,
         speculation=_SPECULATIONS.get(message.speculation, default),
         max_rows=message.max_rows,
-        exclude_history=message.filter.exclude_history if has_choice else None,
-        exclude_item_ids=tuple(excluded),
+        exclude_history=chosen.exclude_history if chosen.HasField("exclude_history") else None,
+        exclude_item_ids=tuple(chosen.exclude_item_ids),
+        allow_item_ids=tuple(chosen.allow_item_ids) or None,
+        required_tags=tuple(tuple(clause.any_of) for clause in chosen.required_tags),
+        created_after_ms=(chosen.created_after_ms if chosen.HasField("created_after_ms") else None),
         allow_no_history=types.DEGRADATION_NO_HISTORY in message.allowed_degradations,
         include_metadata=message.include_metadata,
     )
+
+
+def _check_filter(message: types.Filter, found: _Violations, limits: Limits) -> None:
+    for name, limit in (
+        ("exclude_item_ids", limits.max_excluded_items),
+        ("allow_item_ids", limits.max_allowed_items),
+    ):
+        item_ids = getattr(message, name)
+        found.at_most(f"filter.{name}", len(item_ids), limit)
+        for at, item_id in enumerate(item_ids[:limit]):
+            # There may be ten thousand: only those that look wrong are looked at closely.
+            if not item_id or len(item_id) * 4 > MAX_ITEM_BYTES:
+                found.text(f"filter.{name}[{at}]", item_id, MAX_ITEM_BYTES)
+    clauses = [clause.any_of for clause in message.required_tags]
+    found.extend(clause_violations(clauses, "filter.required_tags"))
+    if message.HasField("created_after_ms"):
+        found.extend(created_violations(message.created_after_ms, "filter.created_after_ms"))
 
 
 def _check_choices(message: pb.RecommendRequest, found: _Violations) -> None:
@@ -221,6 +248,7 @@ def from_answer(
 
 def _items(answer: Answer, kind: "types.ScoreKind.ValueType") -> list[types.RecommendedItem]:
     scores = answer.ranked.scores.tolist()
+    lengths = (answer.paths != PAD).sum(axis=1).tolist()
     paths = answer.paths.tolist()
     items = [
         types.RecommendedItem(
@@ -228,7 +256,7 @@ def _items(answer: Answer, kind: "types.ScoreKind.ValueType") -> list[types.Reco
             score=scores[rank],
             score_kind=kind,
             rank_value=scores[rank],
-            tokens=paths[rank],
+            tokens=paths[rank][: lengths[rank]],
             verified_rank=rank,
         )
         for rank, item_id in enumerate(answer.item_ids)
@@ -289,15 +317,17 @@ def _fingerprints(serving: Serving) -> types.Fingerprints:
 
 def from_bundle(serving: Serving) -> pb.BundleInfo:
     """Return what GetInfo says about a bundle."""
-    manifest = serving.bundle.manifest
+    manifest, trie = serving.bundle.manifest, serving.trie
     return pb.BundleInfo(
         name=serving.name,
         fingerprints=_fingerprints(serving),
         score_kind=types.ScoreKind.Value(f"SCORE_KIND_{manifest.score_kind}"),
         item_length=manifest.item_length,
-        num_items=serving.trie.num_items,
+        num_items=trie.num_items,
         default_beam_width=manifest.default_beam_width,
         exclude_history=manifest.exclude_history,
+        tags=[pb.TagInfo(name=name, num_items=len(items)) for name, items in trie.tags.items()],
+        freshness_bucket_ms=0 if trie.created_bucket is None else FRESHNESS_BUCKET_MS,
     )
 
 
@@ -308,4 +338,7 @@ def from_limits(limits: Limits) -> pb.Limits:
         max_beam_width=limits.max_beam_width,
         max_events=limits.max_events,
         max_excluded_items=limits.max_excluded_items,
+        max_allowed_items=limits.max_allowed_items,
+        max_tag_clauses=MAX_TAG_CLAUSES,
+        max_tags_per_clause=MAX_TAGS_PER_CLAUSE,
     )

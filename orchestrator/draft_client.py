@@ -25,6 +25,7 @@ from orchestrator.session_client import (
 from specbeam.draft.v1alpha1 import draft_service_pb2 as pb
 from specbeam.draft.v1alpha1.draft_service_pb2_grpc import DraftServiceStub
 from specbeam.runtime.errors import DraftUnavailable
+from specbeam.runtime.session_tokens import decode_tokens
 
 
 class DraftClient:
@@ -100,7 +101,7 @@ class DraftStream:
             base_level=drafted.base_level,
             level=drafted.level,
             parents=np.array(drafted.parents, np.int64),
-            tokens=np.array(drafted.tokens, np.int64),
+            tokens=decode_tokens(drafted.tokens),
             last=drafted.last,
             forward_ms=drafted.stats.forward_ms,
             forwards=forwards + from_forwards(drafted.stats.forwards),

@@ -84,6 +84,8 @@ class PeerMonitor:
         own, other = self._serving.fingerprints, served.fingerprints
         parts = ("model", "prompt", "catalog") if self._same_catalog else ("model", "prompt")
         different = [part for part in parts if getattr(own, part) != getattr(other, part)]
+        if served.score_kind not in ("", self._serving.bundle.manifest.score_kind):
+            different.append("score convention")
         return f"holds another {', '.join(different)}" if different else None
 
     def _note(self, problem: str | None) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from specbeam.bundle import Fingerprints
+from specbeam.catalog import LeafSpec
 from specbeam.decoding.tree import CandidateTree
 
 ForwardTimes: TypeAlias = tuple[tuple[int, int], ...]
@@ -19,7 +20,7 @@ class BeamPaths:
 
     Attributes:
         level: Tokens decided, 0..L.
-        tokens: Token paths. Shape (W', level), int64.
+        tokens: Token paths, padded. Shape (W', level), int64.
         scores: Cumulative log-probabilities. Shape (W',), float64.
     """
 
@@ -48,7 +49,7 @@ class SessionSpec:
         score_kind: VOCAB, LEVEL or TRIE.
         prompt: Vocabulary ids. Shape (T,).
         beam_width: W.
-        excluded_leaves: Leaves that no answer may contain, ascending. Shape (e,).
+        leaves: Which leaves an answer may contain.
         max_rows: Row budget of one pass, the beams' own rows included.
         item_length: L.
         vocab_size: Number of vocabulary ids.
@@ -61,7 +62,7 @@ class SessionSpec:
     score_kind: str
     prompt: np.ndarray
     beam_width: int
-    excluded_leaves: np.ndarray
+    leaves: LeafSpec
     max_rows: int
     item_length: int
     vocab_size: int
@@ -120,7 +121,7 @@ class DraftedLevel:
         base_level: Level of the beams the proposal grows from.
         level: Level of the nodes.
         parents: Parent of each node, numbered as in `CandidateTree`. Shape (n,), int64.
-        tokens: Vocabulary id of each node. Shape (m,), int64; m should equal n.
+        tokens: Vocabulary id of each node, or padding. Shape (m,), int64; m should equal n.
         last: Whether this is the end of the proposal.
         forward_ms: Time inside forward passes since the last message, milliseconds.
         forwards: Each forward pass since the last message.

@@ -32,6 +32,7 @@ class Limits:
         max_rows: Of the row budget of a pass.
         max_events: Of events in one request.
         max_excluded_items: Of excluded ids in one request.
+        max_allowed_items: Of allowed ids in one request.
     """
 
     max_num_items: int = 256
@@ -39,6 +40,7 @@ class Limits:
     max_rows: int = 1024
     max_events: int = 1000
     max_excluded_items: int = 10_000
+    max_allowed_items: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ class Query:
         max_rows: Row budget of a pass; 0 = the server's choice.
         exclude_history: Leave out what the user has seen; None = the bundle's default.
         exclude_item_ids: Items to leave out; unknown ones are ignored.
+        allow_item_ids: The only items to return, unknown ones are ignored; None = every item.
+        required_tags: Clauses of tags; an item needs one of each.
+        created_after_ms: Only items made then or later, milliseconds since 1970-01-01 UTC; None =
+            any time.
         allow_no_history: Answer from an empty history when the stored one cannot be read.
         include_metadata: Look up titles.
     """
@@ -68,6 +74,9 @@ class Query:
     max_rows: int = 0
     exclude_history: bool | None = None
     exclude_item_ids: tuple[str, ...] = ()
+    allow_item_ids: tuple[str, ...] | None = None
+    required_tags: tuple[tuple[str, ...], ...] = ()
+    created_after_ms: int | None = None
     allow_no_history: bool = False
     include_metadata: bool = False
 
@@ -79,7 +88,7 @@ class Answer:
     Attributes:
         ranked: Items in the total order.
         item_ids: Their ids. Length n.
-        paths: Their token paths. Shape (n, L).
+        paths: Their token paths, padded. Shape (n, L).
         entries: Their catalogue entries, if asked for; else empty.
         prompt: The prompt. Shape (T,).
         outcome: The search.

@@ -8,15 +8,17 @@ import numpy as np
 
 from orchestrator.auto import SpeculationChooser, prompt_bucket
 from orchestrator.bundles import BundleTable, Serving
+from orchestrator.filtering import RequestFilter, compile_filter
 from orchestrator.flags import Flag
-from orchestrator.history import excludes_history, load_history
+from orchestrator.history import load_history
 from orchestrator.ports import BeamPaths, SessionSpec
 from orchestrator.query import TENANT, Answer, Limits, Query, Speculation
 from orchestrator.search import Searcher, SearchJob, SearchOutcome
-from specbeam.catalog import FilterCompiler, ItemFilter, RankedItems, rank_items
+from specbeam.catalog import LeafSpec, RankedItems, rank_items
 from specbeam.decoding.beams import Beams
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import Internal, InvalidRequest, Violation
+from specbeam.runtime.filter_rules import unknown_tag_violations
 from specbeam.storage import HistoryStore
 
 _NOTHING = np.zeros(0, np.int32)
@@ -64,15 +66,15 @@ class Recommender:
         history_ms = (time.perf_counter() - started) * 1e3
         trie = serving.trie
         prompt = serving.bundle.template.render(trie.paths(history.prompt_items))
-        excluded = self._excluded(query, serving, history.seen_items)
-        spec = _session_spec(request_id, serving, prompt, beam_width, max_rows, excluded)
-        outcome = await self._search(query, serving, spec, budget)
-        ranked = _rank(serving, outcome.beams, query.num_items, excluded)
+        chosen = await compile_filter(query, serving, history.seen_items)
+        spec = _session_spec(request_id, serving, prompt, beam_width, max_rows, chosen.leaves)
+        outcome = await self._search(query, serving, spec, budget, chosen.kind)
+        ranked = _rank(serving, outcome.beams, query.num_items, chosen)
         entries = await serving.items.entries(ranked.items) if query.include_metadata else ()
         return Answer(
             ranked=ranked,
             item_ids=tuple(trie.item_id(int(item)) for item in ranked.items),
-            paths=trie.leaf_paths(ranked.leaves) if len(ranked.leaves) else ranked.leaves,
+            paths=trie.leaf_paths(ranked.leaves),
             entries=tuple(entries),
             prompt=prompt,
             outcome=outcome,
@@ -81,11 +83,13 @@ class Recommender:
         )
 
     def _widths(self, query: Query, serving: Serving) -> tuple[int, int]:
-        """Return W and the row budget."""
+        """Return W and the row budget, or say what does not fit the bundle or the target."""
         limits = self.limits()
         default = serving.bundle.manifest.default_beam_width
         beam_width = query.beam_width or max(query.num_items, default)
-        violations = []
+        violations = unknown_tag_violations(
+            query.required_tags, serving.trie.tags, "filter.required_tags"
+        )
         if beam_width > limits.max_beam_width:
             text = f"{beam_width} is more than {limits.max_beam_width}"
             violations.append(Violation("beam_width", text))
@@ -98,20 +102,15 @@ class Recommender:
         default_rows = max(beam_width, min(self.default_max_rows, limits.max_rows))
         return beam_width, query.max_rows or default_rows
 
-    def _excluded(self, query: Query, serving: Serving, seen_items: np.ndarray) -> np.ndarray:
-        """Return the item indices that must not be returned. Shape (e,)."""
-        named = _NOTHING
-        if query.exclude_item_ids:
-            named = serving.trie.index_of(query.exclude_item_ids)
-            named = named[named >= 0]
-        if not excludes_history(query, serving):
-            return named
-        return np.concatenate([seen_items, named])
-
     async def _search(
-        self, query: Query, serving: Serving, spec: SessionSpec, budget: CallBudget
+        self,
+        query: Query,
+        serving: Serving,
+        spec: SessionSpec,
+        budget: CallBudget,
+        filter_kind: str,
     ) -> SearchOutcome:
-        key = (serving.name, spec.beam_width, prompt_bucket(len(spec.prompt)))
+        key = (serving.name, spec.beam_width, prompt_bucket(len(spec.prompt)), filter_kind)
         speculate = query.speculation is Speculation.ON
         if query.speculation is Speculation.AUTO and self.has_draft:
             speculate = self.chooser.choose(key)
@@ -129,12 +128,8 @@ def _session_spec(
     prompt: np.ndarray,
     beam_width: int,
     max_rows: int,
-    excluded: np.ndarray,
+    leaves: LeafSpec,
 ) -> SessionSpec:
-    leaves = _NOTHING
-    if len(excluded):
-        found = FilterCompiler(serving.trie).resolve(ItemFilter(excluded_items=excluded))
-        leaves = found.excluded_leaves
     manifest = serving.bundle.manifest
     return SessionSpec(
         request_id=request_id,
@@ -144,14 +139,14 @@ def _session_spec(
         score_kind=manifest.score_kind,
         prompt=prompt,
         beam_width=beam_width,
-        excluded_leaves=leaves,
+        leaves=leaves,
         max_rows=max_rows,
         item_length=manifest.item_length,
         vocab_size=manifest.vocab_size,
     )
 
 
-def _rank(serving: Serving, beams: BeamPaths, num_items: int, excluded: np.ndarray) -> RankedItems:
+def _rank(serving: Serving, beams: BeamPaths, num_items: int, chosen: RequestFilter) -> RankedItems:
     trie = serving.trie
     if not len(beams):
         return RankedItems(_NOTHING, np.zeros(0), _NOTHING, exhausted=num_items > 0)
@@ -159,8 +154,4 @@ def _rank(serving: Serving, beams: BeamPaths, num_items: int, excluded: np.ndarr
         leaves = Beams.from_paths(trie, beams.tokens, beams.scores)
     except ValueError as error:
         raise Internal() from error
-    allowed = ItemFilter(excluded_items=excluded)
-    compiler = FilterCompiler(trie)
-    return rank_items(
-        trie, leaves.nodes, leaves.scores, num_items, lambda items: compiler.allowed(allowed, items)
-    )
+    return rank_items(trie, leaves.nodes, leaves.scores, num_items, chosen.allowed)

@@ -9,6 +9,8 @@ import numpy as np
 
 from orchestrator.ports import BeamPaths, ForwardTimes, SessionSpec
 from specbeam.bundle import Fingerprints
+from specbeam.runtime.session_search import from_leaf_spec
+from specbeam.runtime.session_tokens import decode_tokens, encode_tokens
 from specbeam.target.v1alpha1 import session_pb2 as pb
 
 Request = TypeVar("Request")
@@ -150,18 +152,14 @@ def to_header(spec: SessionSpec) -> pb.SessionHeader:
 
 def to_search(spec: SessionSpec) -> pb.SearchSpec:
     """Return what is searched for."""
-    return pb.SearchSpec(
-        beam_width=spec.beam_width,
-        excluded_leaves=spec.excluded_leaves.tolist(),
-        max_rows=spec.max_rows,
-    )
+    return from_leaf_spec(spec.leaves, beam_width=spec.beam_width, max_rows=spec.max_rows)
 
 
 def to_beams(beams: BeamPaths) -> pb.Beams:
     """Return beams as a message."""
     return pb.Beams(
         level=beams.level,
-        tokens=beams.tokens.ravel().tolist(),
+        tokens=encode_tokens(beams.tokens),
         scores=beams.scores.tolist(),
     )
 
@@ -173,7 +171,7 @@ def from_beams(message: pb.Beams) -> BeamPaths:
         ValueError: The number of tokens does not fit that of the beams.
     """
     width = len(message.scores)
-    tokens = np.array(message.tokens, np.int64).reshape(width, message.level)
+    tokens = decode_tokens(message.tokens).reshape(width, message.level)
     return BeamPaths(message.level, tokens, np.array(message.scores, np.float64))
 
 

@@ -45,6 +45,12 @@ class OrchestratorSettings(ServiceSettings):
     max_history_events: int = Field(
         1000, ge=1, le=100_000, description="Events kept and read per user."
     )
+    filter_cache_mb: int = Field(
+        256,
+        ge=1,
+        le=65_536,
+        description="Memory for compiled tag and age filters, MiB per bundle.",
+    )
     allow_debug: bool = Field(True, description="Answer debug information to clients.")
     poll_interval_s: float = Field(
         1.0, gt=0, le=60, description="Seconds between looks at the target and the draft service."

@@ -33,6 +33,7 @@ from specbeam.runtime.errors import (
     SpecbeamError,
     TargetUnavailable,
 )
+from specbeam.runtime.session_tokens import encode_tokens
 from specbeam.runtime.status import decode_error
 from specbeam.target.v1alpha1 import session_pb2
 from specbeam.target.v1alpha1 import target_service_pb2 as pb
@@ -175,7 +176,7 @@ def _to_advance(base_level: int, step: Step) -> pb.Advance:
         tree = session_pb2.CandidateTree(
             base_level=step.base_level,
             parents=step.parents.tolist(),
-            tokens=step.tokens.tolist(),
+            tokens=encode_tokens(step.tokens),
         )
         return pb.Advance(base_level=base_level, tree=tree)
     return pb.Advance(base_level=base_level, run_to_end=pb.RunToEnd())

@@ -2,12 +2,9 @@
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from specbeam import __version__
 from specbeam.bundle import Manifest
-from specbeam.catalog import FilterCompiler, ItemTrie, LeafFilter, LeafSpec
+from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.tree import CandidateTree
 from specbeam.model_service.host import ModelHost
@@ -18,13 +15,13 @@ from specbeam.runtime.session_header import (
     beam_violations,
     check_bundle_name,
     header_violations,
-    leaf_violations,
     out_of_turn,
     prompt_violations,
     raise_if_any,
-    search_violations,
     to_array,
 )
+from specbeam.runtime.session_search import filter_violations, to_leaf_spec, width_violations
+from specbeam.runtime.session_tokens import decode_tokens, encode_tokens
 from specbeam.target.v1alpha1 import session_pb2, target_service_pb2
 from target_service.model import TargetModel
 from target_service.session import (
@@ -86,24 +83,24 @@ def _decode_open(message: target_service_pb2.Open, model: TargetModel) -> Search
     prompt = to_array(message.prompt_tokens)
     found = header_violations(message.header)
     if found:
-        found += search_violations(message.search, max_beam_width=limits.max_beam_width)
+        found += width_violations(message.search, max_beam_width=limits.max_beam_width)
         raise_if_any(found)
     _check_fingerprints(message.header, model.bundle.manifest)
     found += prompt_violations(
         prompt, max_tokens=limits.max_prompt_tokens, vocab_size=model.bundle.manifest.vocab_size
     )
-    found += search_violations(message.search, max_beam_width=limits.max_beam_width)
-    leaves = to_array(message.search.excluded_leaves)
-    found += leaf_violations(leaves, model.bundle.trie.num_leaves)
+    found += width_violations(message.search, max_beam_width=limits.max_beam_width)
+    trie = model.bundle.trie
+    found += filter_violations(message.search, num_leaves=trie.num_leaves, tags=trie.tags)
     if message.tree.tokens or message.tree.parents:
         found.append(Violation("open.tree", "must be empty; send it with an advance"))
-    resume, problems = _decode_resume(message, model.bundle.trie)
+    resume, problems = _decode_resume(message, trie)
     raise_if_any(found + problems)
     return SearchRequest(
         prompt=prompt,
         beam_width=message.search.beam_width,
         max_rows=min(message.search.max_rows or limits.max_rows, limits.max_rows),
-        leaf_filter=_leaf_filter(model.filters, leaves),
+        leaves=to_leaf_spec(message.search),
         resume=resume,
     )
 
@@ -150,7 +147,7 @@ def encode_turn(job: JobResult[TurnResult]) -> target_service_pb2.VerifyResponse
     return target_service_pb2.VerifyResponse(
         beams=session_pb2.Beams(
             level=turn.beams.level,
-            tokens=result.paths.ravel().tolist(),
+            tokens=encode_tokens(result.paths),
             scores=turn.beams.scores.tolist(),
         ),
         finished=result.finished,
@@ -222,10 +219,6 @@ def _check_fingerprints(header: session_pb2.SessionHeader, manifest: Manifest) -
         )
 
 
-def _leaf_filter(filters: FilterCompiler, leaves: NDArray[np.int64]) -> LeafFilter | None:
-    return filters.compile(LeafSpec(excluded_leaves=leaves))
-
-
 def _decode_resume(
     message: target_service_pb2.Open, trie: ItemTrie
 ) -> tuple[Beams | None, list[Violation]]:
@@ -247,7 +240,7 @@ def _decode_resume(
 
 def _decode_tree(message: session_pb2.CandidateTree) -> VerifyTree:
     """Return the tree; a tail without its other half is dropped and counted."""
-    parents, tokens = to_array(message.parents), to_array(message.tokens)
+    parents, tokens = to_array(message.parents), decode_tokens(message.tokens)
     kept = min(len(parents), len(tokens), _MAX_TREE_NODES)
     tree = CandidateTree(message.base_level, parents[:kept], tokens[:kept])
     return VerifyTree(tree, cut=max(len(parents), len(tokens)) - kept)

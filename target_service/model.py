@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specbeam.bundle import Bundle, BundleError
-from specbeam.catalog import FilterCompiler
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.model_service.loading import load_runner, open_bundle, open_search
-
-# The one score convention the engine computes.
-SCORE_KIND = "VOCAB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +31,12 @@ class TargetModel:
 
     Attributes:
         bundle: the bundle it comes from.
-        search: the model with its KV slots and the catalogue on its device.
-        filters: compiles request filters.
+        search: the model with its KV slots, and the catalogue on its device.
         limits: what one session may ask for.
     """
 
     bundle: Bundle
     search: SearchModel
-    filters: FilterCompiler
     limits: Limits
 
     @property
@@ -79,9 +73,9 @@ def load_target(
             not there.
     """
     bundle = open_bundle(directory, device)
-    if bundle.manifest.score_kind != SCORE_KIND:
-        kind = bundle.manifest.score_kind
-        raise BundleError([f"the bundle's score_kind is {kind}, only {SCORE_KIND} is served"])
+    if bundle.adapter_dir is not None:
+        # Without it the answers would be those of another model.
+        raise BundleError(["the target has an adapter, which cannot be applied; merge it first"])
     config = RunnerConfig(
         device=device,
         dtype=dtype,
@@ -92,5 +86,4 @@ def load_target(
     )
     runner = load_runner(bundle, bundle.target_dir, config)
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
-    search = open_search(bundle, runner)
-    return TargetModel(bundle, search, FilterCompiler(bundle.trie), limits)
+    return TargetModel(bundle, open_search(bundle, runner), limits)

@@ -35,8 +35,9 @@ class TargetServicer(target_service_pb2_grpc.TargetServiceServicer):
         if first is None:
             return
         request = converters.decode_open(first, self._host.model)
+        leaf_filter = await self._host.compile(request.leaves)
         await self._host.slots.acquire(budget.remaining_s())
-        session = TargetSession(self._host.model, request)
+        session = TargetSession(self._host.model, request, leaf_filter)
         try:
             yield converters.encode_turn(await self._host.device.run_timed(session.open))
             while (message := await stream.next()) is not None:
@@ -53,8 +54,9 @@ class TargetServicer(target_service_pb2_grpc.TargetServiceServicer):
         """Run a whole search without a draft; see target_service.proto."""
         budget = self._host.admit(context)
         search = converters.decode_search(request, self._host.model)
+        leaf_filter = await self._host.compile(search.leaves)
         await self._host.slots.acquire(budget.remaining_s())
-        session = TargetSession(self._host.model, search)
+        session = TargetSession(self._host.model, search, leaf_filter)
         try:
             job = await self._host.device.run_timed(session.open)
         finally:

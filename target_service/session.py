@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from specbeam.catalog import LeafFilter
+from specbeam.catalog import LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.tree import CandidateTree
 from specbeam.engine import BeamSession, Turn
@@ -34,7 +34,7 @@ class SearchRequest:
         prompt: vocabulary ids.  Shape (P,), int64.
         beam_width: W.
         max_rows: most tree rows of one pass.
-        leaf_filter: excluded leaves, or None.
+        leaves: which leaves may be returned.
         resume: exact beams of an earlier session, or None to start at the root.
         then: step to take in the same turn as the prompt, or None.
     """
@@ -42,7 +42,7 @@ class SearchRequest:
     prompt: np.ndarray
     beam_width: int
     max_rows: int
-    leaf_filter: LeafFilter | None = None
+    leaves: LeafSpec = field(default_factory=LeafSpec)
     resume: Beams | None = None
     then: PlainSteps | RunToEnd | None = None
 
@@ -79,7 +79,7 @@ class TurnResult:
 
     Attributes:
         turn: exact beams and counters.
-        paths: token path of each beam.  Shape (W', level), int32.
+        paths: padded token path of each beam.  Shape (W', level), int32.
         finished: whether the beams are whole items or none is alive.
         forwards: (start, end) of each forward pass, CLOCK_MONOTONIC nanoseconds.
     """
@@ -93,10 +93,19 @@ class TurnResult:
 class TargetSession:
     """A session from its slot to its last turn; its methods run on the device thread."""
 
-    def __init__(self, model: TargetModel, request: SearchRequest) -> None:
-        """Prepare; the slot is leased by `open`."""
+    def __init__(
+        self, model: TargetModel, request: SearchRequest, leaf_filter: LeafFilter | None = None
+    ) -> None:
+        """Prepare; the slot is leased by `open`.
+
+        Args:
+            model: the model.
+            request: what to search for.
+            leaf_filter: its leaves, compiled; None = every leaf.
+        """
         self._model = model
         self._request = request
+        self._filter = leaf_filter
         self._search: BeamSession | None = None
         self.level = 0
 
@@ -105,8 +114,7 @@ class TargetSession:
 
         A step that came with the request is taken in the same turn.
         """
-        request = self._request
-        search = BeamSession(self._model.search, request.beam_width, request.leaf_filter)
+        search = BeamSession(self._model.search, self._request.beam_width, self._filter)
         self._search = search
         return self._run(search, lambda: self._open(search))
 

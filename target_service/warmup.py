@@ -6,6 +6,7 @@ import numpy as np
 
 from specbeam.bundle import BundleError
 from specbeam.decoding.beams import Beams
+from specbeam.model_service.loading import empty_prompt
 from target_service.model import TargetModel
 from target_service.session import PlainSteps, RunToEnd, SearchRequest, Step, TargetSession
 
@@ -34,8 +35,7 @@ def check_search(model: TargetModel) -> None:
 
 
 def _search(model: TargetModel, width: int, step: Step) -> Beams:
-    template = model.bundle.template
-    prompt = np.asarray((*template.prefix, *template.suffix), np.int64)
+    prompt = empty_prompt(model.bundle)
     session = TargetSession(model, SearchRequest(prompt, width, model.limits.max_rows))
     try:
         session.open()

@@ -9,6 +9,7 @@ import functools
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -19,9 +20,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from specbeam.bundle import Bundle, LevelTokens, PromptTemplate, Window, write_bundle
-from specbeam.catalog import ItemTrie
+from specbeam.bundle import Bundle, BundleParts, LevelTokens, PromptTemplate, Window, write_bundle
+from specbeam.catalog import PAD, ItemTrie, pad_paths
 
+FIRST_TIME_S = 1_700_000_000  # of the items with facts
 FIRST_CODE = 3  # 0 = padding, 1 = BOS, 2 = EOS
 _TORCH_DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 
@@ -37,6 +39,9 @@ def tiny_bundle(
     seed: int = 0,
     drafter: bool = True,
     prompt_seed: int = 1,
+    facts: bool = False,
+    score_kind: str = "VOCAB",
+    texts: bool = False,
 ) -> Bundle:
     """Return a bundle built once per process; see `build_bundle`."""
     directory = tempfile.TemporaryDirectory(prefix="specbeam-test-")
@@ -51,6 +56,9 @@ def tiny_bundle(
         seed=seed,
         drafter=drafter,
         prompt_seed=prompt_seed,
+        facts=facts,
+        score_kind=score_kind,
+        texts=texts,
     )
 
 
@@ -65,6 +73,9 @@ def build_bundle(
     seed: int = 0,
     drafter: bool = True,
     prompt_seed: int = 1,
+    facts: bool = False,
+    score_kind: str = "VOCAB",
+    texts: bool = False,
 ) -> Bundle:
     """Write a bundle with random weights to `directory`.
 
@@ -78,34 +89,136 @@ def build_bundle(
         seed: of the catalogue and the weights.
         drafter: whether there is a drafter "default".
         prompt_seed: token that opens each prompt; another one is another prompt fingerprint.
+        facts: whether items have tags and, most of them, creation times; see `item_facts`.
+        score_kind: score convention.
+        texts: whether items differ in length, 2 .. L with their end token, and there are no levels.
     """
     rng = np.random.default_rng(seed)
     offsets = FIRST_CODE + codes * np.arange(item_length)
     paths = offsets + rng.integers(codes, size=(num_items, item_length))
     copies = rng.choice(num_items, size=num_items // 10, replace=False)
     paths[copies] = paths[rng.integers(num_items, size=len(copies))]
-    ids = [f"item-{number:04d}" for number in range(num_items)]
     popularity = rng.integers(0, 50, size=num_items)
-    trie = ItemTrie.build(paths, ids, popularity)
+    if texts:
+        paths = _cut_to_lengths(paths, rng)
+    items = _Items(
+        ids=[f"item-{number:04d}" for number in range(num_items)],
+        paths=paths,
+        popularity=popularity,
+        tags=_random_tags(num_items, rng) if facts else [["topic"]] * num_items,
+        created_at_s=_random_times(num_items, rng) if facts else [None] * num_items,
+    )
+    levels = tuple(LevelTokens("abcdefgh"[d], ((int(o), codes),)) for d, o in enumerate(offsets))
     with tempfile.TemporaryDirectory(prefix="specbeam-test-") as scratch:
         work = Path(scratch)
         vocab_size = FIRST_CODE + codes * item_length
         _save_llama(work / "target", vocab_size, hidden=32, layers=2, dtype=dtype, seed=seed)
         if drafter:
             _save_llama(work / "draft", vocab_size, hidden=16, layers=1, dtype=dtype, seed=seed + 1)
-        _save_items(work / "catalog.parquet", ids, paths, popularity)
-        return write_bundle(
-            directory,
+        items.save(work / "catalog.parquet")
+        parts = BundleParts(
             name=name,
-            trie=trie,
-            template=PromptTemplate(prefix=(prompt_seed,), window=Window(max_items=50, stride=10)),
-            levels=[LevelTokens("abcdefgh"[d], int(o), codes) for d, o in enumerate(offsets)],
+            trie=items.trie(with_facts=facts),
+            template=PromptTemplate.of_codes((prompt_seed,), window=Window(50, 10)),
+            levels=() if texts else levels,
             vocab_size=vocab_size,
             target_dir=work / "target",
-            drafters={"default": work / "draft"} if drafter else None,
+            drafters={"default": work / "draft"} if drafter else {},
             items_file=work / "catalog.parquet",
             default_beam_width=10,
+            score_kind=score_kind,
         )
+        return write_bundle(directory, parts)
+
+
+@dataclass(frozen=True)
+class _Items:
+    """A catalogue by row, before it is a trie."""
+
+    ids: list[str]
+    paths: np.ndarray
+    popularity: np.ndarray
+    tags: list[list[str]]
+    created_at_s: list[int | None]
+
+    def trie(self, *, with_facts: bool) -> ItemTrie:
+        if not with_facts:
+            return ItemTrie.build(self.paths, self.ids, self.popularity)
+        names = sorted({name for tags in self.tags for name in tags})
+        rows = {name: [n for n, tags in enumerate(self.tags) if name in tags] for name in names}
+        times = [-1 if time is None else 1000 * time for time in self.created_at_s]
+        return ItemTrie.build(
+            self.paths, self.ids, self.popularity, tags=rows, created_at_ms=np.array(times)
+        )
+
+    def save(self, path: Path) -> None:
+        tokens = [[token for token in row if token != PAD] for row in self.paths.tolist()]
+        table = pa.table(
+            {
+                "item_id": pa.array(self.ids, pa.string()),
+                "tokens": pa.array(tokens, pa.list_(pa.int32())),
+                "title": pa.array([f"Title of {item}" for item in self.ids], pa.string()),
+                "topics": pa.array(self.tags, pa.list_(pa.string())),
+                "popularity": pa.array(self.popularity.tolist(), pa.int32()),
+                "created_at": pa.array(self.created_at_s, pa.int64()),
+            }
+        )
+        pq.write_table(table, path)
+
+
+def _cut_to_lengths(paths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shorten each path to 1 .. L - 1 tokens of any level and end it with EOS."""
+    depth = paths.shape[1]
+    lengths = rng.integers(1, depth, size=len(paths))
+    return pad_paths([row[:n] for row, n in zip(paths.tolist(), lengths, strict=True)], end_token=2)
+
+
+def _random_tags(num_items: int, rng: np.random.Generator) -> list[list[str]]:
+    """Tags on half, a third and a quarter of the items, and on 1, 2 and 9 of them."""
+    tags: list[list[str]] = [[] for _ in range(num_items)]
+    for name, count in (
+        ("half", num_items // 2),
+        ("third", num_items // 3),
+        ("quarter", num_items // 4),
+        ("one", 1),
+        ("two", 2),
+        ("nine", 9),
+    ):
+        for row in rng.choice(num_items, size=count, replace=False):
+            tags[row].append(name)
+    return tags
+
+
+def _random_times(num_items: int, rng: np.random.Generator) -> list[int | None]:
+    """Seconds within 1000 hours; one in five is unknown."""
+    times = rng.integers(3_600_000, size=num_items).tolist()
+    return [None if rng.random() < 0.2 else FIRST_TIME_S + time for time in times]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFacts:
+    """What catalog.parquet says about an item."""
+
+    item_id: str
+    tokens: tuple[int, ...]
+    tags: frozenset[str]
+    popularity: int
+    created_at_ms: int | None
+
+
+def item_facts(bundle: Bundle) -> list[ItemFacts]:
+    """Return every item as the parquet file has it; nothing of it comes from the trie."""
+    rows = pq.read_table(bundle.items_file).to_pylist()
+    return [
+        ItemFacts(
+            row["item_id"],
+            tuple(row["tokens"]),
+            frozenset(row["topics"]),
+            row["popularity"],
+            None if row["created_at"] is None else 1000 * row["created_at"],
+        )
+        for row in rows
+    ]
 
 
 def _save_llama(
@@ -130,20 +243,6 @@ def _save_llama(
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config).to(_TORCH_DTYPES[dtype])
     model.save_pretrained(directory)
-
-
-def _save_items(path: Path, ids: list[str], paths: np.ndarray, popularity: np.ndarray) -> None:
-    table = pa.table(
-        {
-            "item_id": pa.array(ids, pa.string()),
-            "tokens": pa.array(paths.tolist(), pa.list_(pa.int32())),
-            "title": pa.array([f"Title of {item}" for item in ids], pa.string()),
-            "topics": pa.array([["topic"] for _ in ids], pa.list_(pa.string())),
-            "popularity": pa.array(popularity.tolist(), pa.int32()),
-            "created_at": pa.array([None for _ in ids], pa.int64()),
-        }
-    )
-    pq.write_table(table, path)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Drives target and draft sessions over the wire in tests."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -26,7 +27,7 @@ def header(bundle: Bundle, /, **changes: Any) -> session_pb2.SessionHeader:
         "request_id": "request-1",
         "tenant": "default",
         "bundle": bundle.manifest.name,
-        "score_kind": session_pb2.SCORE_KIND_VOCAB,
+        "score_kind": session_pb2.ScoreKind.Value(f"SCORE_KIND_{bundle.manifest.score_kind}"),
     }
     for name, value in changes.items():
         (fingerprints if name in fingerprints else fields)[name] = value
@@ -45,10 +46,11 @@ def open_message(
     max_rows: int = 0,
     resume: session_pb2.Beams | None = None,
     tree: session_pb2.CandidateTree | None = None,
+    filters: Mapping[str, Any] = MappingProxyType({}),
     **header_changes: Any,
 ) -> target_pb.VerifyRequest:
     search = session_pb2.SearchSpec(
-        beam_width=beam_width, excluded_leaves=excluded_leaves, max_rows=max_rows
+        **{"excluded_leaves": excluded_leaves, **filters}, beam_width=beam_width, max_rows=max_rows
     )
     return target_pb.VerifyRequest(
         open=target_pb.Open(
@@ -83,13 +85,16 @@ def draft_open(
     beam_width: int = 10,
     *,
     excluded_leaves: Sequence[int] = (),
+    filters: Mapping[str, Any] = MappingProxyType({}),
     **header_changes: Any,
 ) -> draft_pb.DraftRequest:
     return draft_pb.DraftRequest(
         open=draft_pb.DraftOpen(
             header=header(bundle, **header_changes),
             prompt_tokens=list(map(int, prompt)),
-            search=session_pb2.SearchSpec(beam_width=beam_width, excluded_leaves=excluded_leaves),
+            search=session_pb2.SearchSpec(
+                **{"excluded_leaves": excluded_leaves, **filters}, beam_width=beam_width
+            ),
         )
     )
 

@@ -1,8 +1,8 @@
 """All three services on loopback, in this process, for tests of whole requests."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,18 @@ from draft_service.settings import DraftSettings
 from orchestrator.app import start_app as start_orchestrator
 from orchestrator.settings import OrchestratorSettings
 from specbeam.bundle import Bundle
-from specbeam.catalog import FilterCompiler, ItemFilter, RankedItems, rank_items
+from specbeam.catalog import ItemTrie, pad_paths, rank_items
 from specbeam.client import Recommendation, RecommendClient
-from specbeam.engine import ModelRunner, RunnerConfig
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.engine.search import SearchSpec, plain_search
-from specbeam.model_service.loading import open_search
+from specbeam.model_service.loading import scoring_of
 from specbeam.runtime.channel import create_channel
 from specbeam.runtime.lifecycle import ServiceApp
 from specbeam.target.v1alpha1 import target_service_pb2
 from specbeam.target.v1alpha1.target_service_pb2_grpc import TargetServiceStub
 from target_service.app import start_app as start_target
 from target_service.settings import TargetSettings
+from tests.bundles import ItemFacts, item_facts
 from tests.waiting import until
 
 
@@ -91,12 +92,26 @@ async def running(
         yield Stack(bundle, served, orchestrator, client)
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The answer there should be, best item first."""
+
+    items: tuple[ItemFacts, ...]
+    scores: np.ndarray
+    exhausted: bool
+
+
 class Oracle:
-    """Answers by plain search in this process."""
+    """Answers by plain search in this process, over a catalogue of the allowed items alone.
+
+    The filter is applied item by item before there is a trie: what is compared shares nothing with
+    the filters of the services.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         torch.set_num_threads(1)
         self._bundle = bundle
+        self._facts = item_facts(bundle)
         config = RunnerConfig(
             device="cpu",
             dtype="fp64",
@@ -105,8 +120,11 @@ class Oracle:
             max_rows=1024,
         )
         self._runner = ModelRunner.load(bundle.target_dir, config)
-        self._search = open_search(bundle, self._runner)
-        self._filters = FilterCompiler(bundle.trie)
+        # The codes of a level are those of the whole catalogue, whatever is allowed.
+        levels = range(1, bundle.trie.depth + 1)
+        used = tuple(bundle.trie.level_tokens(level) for level in levels)
+        scoring = scoring_of(bundle.manifest)
+        self._scoring = replace(scoring, codebooks=scoring.codebooks or used)
 
     def rank(
         self,
@@ -114,31 +132,38 @@ class Oracle:
         num_items: int,
         *,
         excluded: Sequence[str] = (),
+        allowed: Callable[[ItemFacts], bool] | None = None,
         beam_width: int = 0,
-    ) -> RankedItems:
-        trie = self._bundle.trie
-        prompt = self._bundle.template.render(trie.paths(trie.index_of(history)))
-        items = trie.index_of(excluded)
-        wanted = ItemFilter(excluded_items=items)
-        leaf_filter = self._filters.compile(self._filters.resolve(wanted))
-        width = beam_width or max(num_items, self._bundle.manifest.default_beam_width)
-        beams = plain_search(self._search, SearchSpec(prompt, width, leaf_filter)).beams
-        leaves = beams.nodes if beams.level == trie.depth else np.zeros(0, np.int64)
-        return rank_items(
-            trie,
-            leaves,
-            beams.scores[: len(leaves)],
-            num_items,
-            lambda found: self._filters.allowed(wanted, found),
-        )
-
-    def check(self, answer: Recommendation, expected: RankedItems) -> None:
-        trie = self._bundle.trie
-        assert [item.item_id for item in answer.items] == [
-            trie.item_id(int(item)) for item in expected.items
+    ) -> Expected:
+        trie, without = self._bundle.trie, set(excluded)
+        kept = [
+            item
+            for item in self._facts
+            if item.item_id not in without and (allowed is None or allowed(item))
         ]
+        if not kept:
+            return Expected((), np.zeros(0), exhausted=True)
+        prompt = self._bundle.template.render(trie.paths(trie.index_of(history)))
+        width = beam_width or max(num_items, self._bundle.manifest.default_beam_width)
+        catalogue = ItemTrie.build(
+            pad_paths([item.tokens for item in kept]),
+            [item.item_id for item in kept],
+            np.array([item.popularity for item in kept]),
+        )
+        search = SearchModel.of(self._runner, catalogue, self._scoring)
+        beams = plain_search(search, SearchSpec(prompt, width)).beams
+        ranked = rank_items(catalogue, beams.nodes, beams.scores, num_items)
+        by_id = {item.item_id: item for item in kept}
+        ids = [catalogue.item_id(int(item)) for item in ranked.items]
+        return Expected(tuple(by_id[i] for i in ids), ranked.scores, ranked.exhausted)
+
+    def check(self, answer: Recommendation, expected: Expected) -> None:
+        assert [item.item_id for item in answer.items] == [i.item_id for i in expected.items]
+        assert [item.tokens for item in answer.items] == [i.tokens for i in expected.items]
         scores = [item.score for item in answer.items]
         np.testing.assert_allclose(scores, expected.scores, rtol=0, atol=1e-9)
         assert [item.rank_value for item in answer.items] == scores
         assert [item.verified_rank for item in answer.items] == list(range(len(scores)))
         assert answer.exhausted == expected.exhausted
+        kind = self._bundle.manifest.score_kind.lower()
+        assert {item.score_kind for item in answer.items} <= {kind}

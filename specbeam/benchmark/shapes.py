@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from specbeam.bundle import Bundle, write_bundle
+from specbeam.bundle import Bundle, BundleParts, write_bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,7 @@ def bundle_with_random_target(
     checkpoint = directory / "checkpoint"
     model.save_pretrained(checkpoint)
     names = bundle.manifest.drafters
-    return write_bundle(
-        directory / "bundle",
+    parts = BundleParts(
         name=f"{bundle.manifest.name}-{shape_name}",
         trie=bundle.trie,
         template=bundle.template,
@@ -79,4 +78,6 @@ def bundle_with_random_target(
         items_file=bundle.items_file if bundle.items_file.exists() else None,
         default_beam_width=bundle.manifest.default_beam_width,
         exclude_history=bundle.manifest.exclude_history,
+        score_kind=bundle.manifest.score_kind,
     )
+    return write_bundle(directory / "bundle", parts)

@@ -1,13 +1,17 @@
 """The artefact that is served: manifest, target, drafters, prompt and catalogue."""
 
-from specbeam.bundle.files import Bundle, load_bundle, write_bundle
+from specbeam.bundle.files import Bundle, load_bundle
 from specbeam.bundle.manifest import BundleError, Fingerprints, LevelTokens, Manifest
-from specbeam.bundle.prompt import PromptTemplate, Window
+from specbeam.bundle.prompt import FixedSegment, HistorySegment, PromptTemplate, Window
+from specbeam.bundle.writing import BundleParts, write_bundle
 
 __all__ = [
     "Bundle",
     "BundleError",
+    "BundleParts",
     "Fingerprints",
+    "FixedSegment",
+    "HistorySegment",
     "LevelTokens",
     "Manifest",
     "PromptTemplate",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-FORMAT_VERSION = 1
+import numpy as np
+
+FORMAT_VERSION = 2
 SCORE_KINDS = ("VOCAB", "LEVEL", "TRIE")
 
 
@@ -40,17 +44,42 @@ class Fingerprints:
 
 @dataclass(frozen=True, slots=True)
 class LevelTokens:
-    """Vocabulary ids of one code level.
+    """The codebook of one level: every token the level may hold, used by an item or not.
 
     Attributes:
         name: short name, such as "a".
-        token_offset: vocabulary id of code 0.
-        size: number of codes.
+        ranges: (first vocabulary id, size) of each run of ids, ascending and disjoint.
     """
 
     name: str
-    token_offset: int
-    size: int
+    ranges: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        end = 0
+        for offset, size in self.ranges:
+            if offset < end or size < 1:
+                raise ValueError(f"level {self.name}: {list(self.ranges)} are not ascending ranges")
+            end = offset + size
+        if not self.ranges:
+            raise ValueError(f"level {self.name} has no tokens")
+
+    @classmethod
+    def of_tokens(cls, name: str, tokens: Iterable[int]) -> LevelTokens:
+        """Return the codebook of some vocabulary ids, in any order."""
+        ids = np.unique(np.fromiter(tokens, np.int64))
+        starts = np.flatnonzero(np.diff(ids, prepend=-2) != 1)
+        sizes = np.diff(starts, append=len(ids))
+        return cls(name, tuple(zip(ids[starts].tolist(), sizes.tolist(), strict=True)))
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        return sum(size for _, size in self.ranges)
+
+    def token_ids(self) -> np.ndarray:
+        """Return the vocabulary ids, ascending.  Shape (size,), int64."""
+        return np.concatenate([np.arange(offset, offset + size) for offset, size in self.ranges])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +90,9 @@ class Manifest:
         name: bundle name used in requests (A/B).
         fingerprints: of model, prompt and catalogue.
         score_kind: VOCAB, LEVEL or TRIE; never mixed within a bundle.
-        item_length: tokens per item, L.
+        item_length: most tokens of an item, L.
         vocab_size: vocabulary size of target and drafters.
-        levels: code levels, L of them.
+        levels: codebooks, L of them; none where items are texts.
         default_beam_width: beams kept when a request does not say.
         exclude_history: default of the request's filter.
         drafters: names below drafters/.
@@ -83,6 +112,10 @@ class Manifest:
     contents: dict[str, tuple[int, str]] = field(default_factory=dict)
     created_at: str = ""
 
+    def codebooks(self) -> tuple[np.ndarray, ...] | None:
+        """Return the vocabulary ids of each level, ascending; None where levels are not named."""
+        return tuple(level.token_ids() for level in self.levels) or None
+
     def to_json(self) -> str:
         """Return the text of manifest.json."""
         return (
@@ -90,8 +123,12 @@ class Manifest:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
+    def from_json(cls, text: str, directory: Path | None = None) -> Manifest:
         """Parse manifest.json.
+
+        Args:
+            text: its content.
+            directory: the bundle, for advice in messages.
 
         Raises:
             BundleError: not a manifest of this format.
@@ -100,22 +137,56 @@ class Manifest:
             document: dict[str, Any] = json.loads(text)
             version = document.pop("format")
             if version != FORMAT_VERSION:
-                raise BundleError(
-                    [f"manifest.json has format {version}; this release reads {FORMAT_VERSION}"]
-                )
-            document["fingerprints"] = Fingerprints(**document["fingerprints"])
-            document["levels"] = tuple(LevelTokens(**level) for level in document["levels"])
-            document["drafters"] = tuple(document["drafters"])
-            document["contents"] = {
-                k: (int(v[0]), str(v[1])) for k, v in document["contents"].items()
-            }
-            manifest = cls(**document)
+                raise BundleError([_other_format(version, document, directory)])
+            manifest = cls(**_parsed(document))
         except BundleError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise BundleError([f"manifest.json cannot be understood: {error}"]) from error
-        if manifest.score_kind not in SCORE_KINDS:
-            raise BundleError(
-                [f"score_kind is {manifest.score_kind!r}, not one of {', '.join(SCORE_KINDS)}"]
-            )
+        problems = _problems(manifest)
+        if problems:
+            raise BundleError(problems)
         return manifest
+
+
+def _parsed(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a manifest from those of its JSON object."""
+    return {
+        **document,
+        "fingerprints": Fingerprints(**document["fingerprints"]),
+        "levels": tuple(
+            LevelTokens(str(level["name"]), tuple((int(o), int(s)) for o, s in level["ranges"]))
+            for level in document["levels"]
+        ),
+        "drafters": tuple(document["drafters"]),
+        "contents": {
+            name: (int(entry[0]), str(entry[1])) for name, entry in document["contents"].items()
+        },
+    }
+
+
+def _problems(manifest: Manifest) -> list[str]:
+    problems = []
+    if manifest.score_kind not in SCORE_KINDS:
+        kinds = ", ".join(SCORE_KINDS)
+        problems.append(f"score_kind is {manifest.score_kind!r}, not one of {kinds}")
+    if len(manifest.levels) not in (0, manifest.item_length):
+        problems.append(f"{len(manifest.levels)} levels for items of {manifest.item_length} tokens")
+    if not manifest.name or manifest.default_beam_width < 1:
+        problems.append("name and default_beam_width must not be empty or zero")
+    return problems
+
+
+def _other_format(version: object, document: dict[str, Any], directory: Path | None) -> str:
+    """Say what can be done about a manifest of another format."""
+    found = f"manifest.json has format {version}; this release reads {FORMAT_VERSION}"
+    if version != 1:
+        return found
+    old = str(directory or "OLD")
+    drafters = "".join(
+        f" --drafter {name}={old}/drafters/{name}" for name in document.get("drafters", ())
+    )
+    return (
+        f"{found}. Repack it: specbeam bundle pack NEW --target {old}/target{drafters} "
+        f"--index {old}/catalog.parquet --items {old}/catalog.parquet"
+    )

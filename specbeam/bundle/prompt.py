@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
+
+from specbeam.catalog import PAD
+
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,60 +42,220 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptTemplate:
-    """Fixed tokens, then the history oldest to newest, then the cue.
+class FixedSegment:
+    """Tokens that are the same in every prompt.
 
     Attributes:
-        prefix: vocabulary ids before the history; starts with BOS.
-        suffix: vocabulary ids after it (request-specific parts belong here); usually empty.
-        window: which part of the history is shown.
+        ids: vocabulary ids; what is served.
+        text: what they spell, for people and checks; None where there never was a text.
     """
 
-    prefix: tuple[int, ...] = (1,)
-    suffix: tuple[int, ...] = ()
-    window: Window = Window()
+    ids: tuple[int, ...]
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the ids are ids."""
+        _check_ids(self.ids)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the segment as it stands in prompt.json."""
+        if self.text is None:
+            return {"type": "tokens", "ids": list(self.ids)}
+        return {"type": "text", "text": self.text, "ids": list(self.ids)}
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySegment:
+    """Where the items of the history stand, oldest first.
+
+    Attributes:
+        window: which part of the history is shown.
+        separator: vocabulary ids between two items.
+        separator_text: what the separator spells; None where there never was a text.
+        end_token: the token that ends an item's path, if the catalogue has one.
+        keep_end_token: whether items are shown with their end token.
+    """
+
+    window: Window = field(default_factory=Window)
+    separator: tuple[int, ...] = ()
+    separator_text: str | None = None
+    end_token: int | None = None
+    keep_end_token: bool = True
+
+    def __post_init__(self) -> None:
+        """Check that the ids are ids."""
+        _check_ids(self.separator)
+        if self.end_token is not None:
+            _check_ids((self.end_token,))
+
+    def render(self, history_paths: np.ndarray) -> np.ndarray:
+        """Return the tokens of the items shown.
+
+        Args:
+            history_paths: token paths of the items, oldest first, PADs at their ends.
+                Shape (n, L).
+
+        Returns:
+            Vocabulary ids, one after another.  Shape (t,), int32.
+        """
+        paths = np.asarray(history_paths)
+        paths = paths[self.window.start(len(paths)) :]
+        kept = paths != PAD
+        if self.end_token is not None and not self.keep_end_token:
+            last = kept.sum(axis=1, keepdims=True) - 1
+            kept &= ~((np.arange(paths.shape[1]) == last) & (paths == self.end_token))
+        separators = np.broadcast_to(
+            np.asarray(self.separator, paths.dtype), (len(paths), len(self.separator))
+        )
+        follows = np.broadcast_to((np.arange(len(paths)) > 0)[:, None], separators.shape)
+        tokens = np.concatenate([separators, paths], axis=1)
+        shown = np.concatenate([follows, kept], axis=1)
+        kept_tokens: np.ndarray = tokens[shown].astype(np.int32)
+        return kept_tokens
+
+    def max_tokens(self, item_tokens: int) -> int:
+        """Return the most tokens shown when no item shows more than `item_tokens`."""
+        items = self.window.max_items
+        return items * item_tokens + (items - 1) * len(self.separator)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the segment as it stands in prompt.json."""
+        return {"type": "history", **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """Fixed segments, the history, fixed segments.
+
+    All ids are frozen: rendering needs no tokenizer.
+
+    Attributes:
+        before: segments before the history; the same for every request, so that their KV state
+            is shared.
+        history: the history.
+        after: segments behind it (the cue).
+    """
+
+    before: tuple[FixedSegment, ...]
+    history: HistorySegment = field(default_factory=HistorySegment)
+    after: tuple[FixedSegment, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that a prompt without any history still has a token."""
+        if not (*self.prefix, *self.suffix):
+            raise ValueError("a prompt needs at least one token beside the history")
+
+    @classmethod
+    def of_codes(
+        cls, prefix: Sequence[int] = (1,), suffix: Sequence[int] = (), window: Window | None = None
+    ) -> PromptTemplate:
+        """Return a template without any text: ids, the codes of the history, ids.
+
+        Args:
+            prefix: vocabulary ids before the history, usually BOS.
+            suffix: vocabulary ids behind it.
+            window: which part of the history is shown.
+        """
+        after = (FixedSegment(tuple(suffix)),) if suffix else ()
+        return cls((FixedSegment(tuple(prefix)),), HistorySegment(window or Window()), after)
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """Vocabulary ids before the history."""
+        return tuple(token for segment in self.before for token in segment.ids)
+
+    @property
+    def suffix(self) -> tuple[int, ...]:
+        """Vocabulary ids behind the history."""
+        return tuple(token for segment in self.after for token in segment.ids)
+
+    @property
+    def window(self) -> Window:
+        """Which part of the history is shown."""
+        return self.history.window
+
+    @property
+    def largest_token(self) -> int:
+        """Largest vocabulary id that the template itself puts into a prompt."""
+        return max((*self.prefix, *self.suffix, *self.history.separator))
 
     def render(self, history_paths: np.ndarray) -> np.ndarray:
         """Return the prompt of a history.
 
         Args:
-            history_paths: token paths of the items, oldest first.  Shape (n, L).
+            history_paths: token paths of the items, oldest first, PADs at their ends.
+                Shape (n, L).
 
         Returns:
             Vocabulary ids.  Shape (T,), int32; never empty.
         """
-        shown = np.asarray(history_paths)[self.window.start(len(history_paths)) :]
-        parts = (self.prefix, shown.reshape(-1), self.suffix)
-        return np.concatenate([np.asarray(part, np.int32).reshape(-1) for part in parts])
+        shown = self.history.render(history_paths)
+        prefix, suffix = np.asarray(self.prefix, np.int32), np.asarray(self.suffix, np.int32)
+        return np.concatenate([prefix, shown, suffix])
+
+    def max_tokens(self, item_tokens: int) -> int:
+        """Return the length of the longest prompt.
+
+        Args:
+            item_tokens: most tokens that an item shows, see `HistorySegment.render`.
+        """
+        return len(self.prefix) + self.history.max_tokens(item_tokens) + len(self.suffix)
 
     def to_json(self) -> str:
         """Return the canonical text of prompt.json."""
-        segments = [
-            {"type": "tokens", "ids": list(self.prefix)},
-            {"type": "history", "window": asdict(self.window)},
-            {"type": "tokens", "ids": list(self.suffix)},
-        ]
-        return json.dumps({"version": 1, "segments": segments}, indent=2, sort_keys=True) + "\n"
+        segments: list[FixedSegment | HistorySegment] = [*self.before, self.history, *self.after]
+        document = {"version": VERSION, "segments": [part.to_document() for part in segments]}
+        return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> PromptTemplate:
         """Parse prompt.json.
 
         Raises:
-            ValueError: not a template of version 1.
+            ValueError: not a template of version 2 with exactly one history.
         """
         try:
             document = json.loads(text)
-            prefix, history, suffix = document["segments"]
-            if document["version"] != 1 or not prefix["ids"]:
-                raise ValueError("unknown version or empty prefix")
-            return cls(tuple(prefix["ids"]), tuple(suffix["ids"]), Window(**history["window"]))
-        except (KeyError, TypeError, ValueError) as error:
+            if document["version"] != VERSION:
+                raise ValueError(f"it has version {document['version']}")
+            segments = [_parse(segment) for segment in document["segments"]]
+            histories = [part for part in segments if isinstance(part, HistorySegment)]
+            if len(histories) != 1:
+                raise ValueError(f"it has {len(histories)} history segments, not one")
+            place = segments.index(histories[0])
+            return cls(_fixed(segments[:place]), histories[0], _fixed(segments[place + 1 :]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"prompt.json is not a prompt template of version 1: {error}"
+                f"prompt.json is not a prompt template of version {VERSION}: {error}"
             ) from error
 
     @property
     def fingerprint(self) -> str:
         """Hex BLAKE2b-128 digest of the canonical text."""
         return hashlib.blake2b(self.to_json().encode(), digest_size=16).hexdigest()
+
+
+def _fixed(segments: Sequence[FixedSegment | HistorySegment]) -> tuple[FixedSegment, ...]:
+    return tuple(segment for segment in segments if isinstance(segment, FixedSegment))
+
+
+def _parse(document: Any) -> FixedSegment | HistorySegment:
+    fields = {name: value for name, value in document.items() if name != "type"}
+    match document["type"]:
+        case "tokens" | "text":
+            return FixedSegment(**fields | {"ids": tuple(fields["ids"])})
+        case "history":
+            return HistorySegment(
+                **fields
+                | {
+                    "separator": tuple(fields["separator"]),
+                    "window": Window(**fields["window"]),
+                }
+            )
+        case other:
+            raise ValueError(f"unknown segment type {other!r}")
+
+
+def _check_ids(ids: Sequence[object]) -> None:
+    if not all(isinstance(token, int) and token >= 0 for token in ids):
+        raise ValueError(f"{list(ids)} are not vocabulary ids")

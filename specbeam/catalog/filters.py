@@ -15,7 +15,7 @@ import numpy as np
 
 from specbeam.catalog.build import FRESHNESS_BUCKET_MS
 from specbeam.catalog.errors import UnknownTagError
-from specbeam.catalog.leaf_filter import LeafFilter, dead_nodes, kept_nodes
+from specbeam.catalog.leaf_filter import LeafFilter, NamedLeaves, dead_nodes, kept_nodes
 from specbeam.catalog.trie import ItemTrie
 
 _NOTHING = np.zeros(0, np.int64)
@@ -60,24 +60,6 @@ class LeafSpec:
     created_after_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NamedFilter:
-    """Items and leaves that pass tags and freshness.
-
-    Attributes:
-        items: which items pass.  Shape (N,), bool.
-        leaf_counts: passing leaves before each leaf.  Shape (num_leaves + 1,), int32.
-    """
-
-    items: np.ndarray
-    leaf_counts: np.ndarray
-
-    @property
-    def size(self) -> int:
-        """Bytes held."""
-        return self.items.nbytes + self.leaf_counts.nbytes
-
-
 class FilterCompiler:
     """Compiles filters of one catalogue; may be used by several threads."""
 
@@ -85,7 +67,7 @@ class FilterCompiler:
         """Keep named filters of up to `cache_bytes`, the most recently used ones."""
         self._trie = trie
         self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[tuple[TagClauses, int | None], NamedFilter] = OrderedDict()
+        self._cache: OrderedDict[tuple[TagClauses, int | None], NamedLeaves] = OrderedDict()
         self._lock = threading.Lock()
 
     def resolve(self, wanted: ItemFilter) -> LeafSpec:
@@ -125,9 +107,9 @@ class FilterCompiler:
             allowed = np.setdiff1d(allowed, excluded, assume_unique=True)
             nobody = tuple(_NOTHING for _ in self._trie.levels)
             return LeafFilter(None, nobody, kept_nodes(self._trie, allowed))
-        if counts is None and not len(excluded):
+        if named is None and not len(excluded):
             return None
-        return LeafFilter(counts, dead_nodes(self._trie, excluded, counts))
+        return LeafFilter(named, dead_nodes(self._trie, excluded, counts))
 
     def allowed(self, wanted: ItemFilter, items: np.ndarray) -> np.ndarray:
         """Tell which items pass.  Shape (n,), bool.
@@ -143,7 +125,7 @@ class FilterCompiler:
             passes &= named.items[items]
         return passes
 
-    def named(self, tags: TagClauses, created_after_ms: int | None) -> NamedFilter | None:
+    def named(self, tags: TagClauses, created_after_ms: int | None) -> NamedLeaves | None:
         """Return the items that pass tags and freshness; None when there is no such condition.
 
         Raises:
@@ -171,7 +153,7 @@ class FilterCompiler:
         with self._lock:
             return _cache_key(tags, created_after_ms) in self._cache
 
-    def _compute(self, clauses: TagClauses, bucket: int | None) -> NamedFilter:
+    def _compute(self, clauses: TagClauses, bucket: int | None) -> NamedLeaves:
         trie = self._trie
         unknown = {name for clause in clauses for name in clause} - trie.tags.keys()
         if unknown:
@@ -185,7 +167,7 @@ class FilterCompiler:
         if bucket is not None:
             known = trie.created_bucket
             passes &= np.False_ if known is None else (known >= 0) & (known >= bucket)
-        return NamedFilter(passes, self._leaf_counts(passes))
+        return NamedLeaves(passes, self._leaf_counts(passes))
 
     def _leaf_counts(self, passes: np.ndarray) -> np.ndarray:
         trie = self._trie
@@ -197,7 +179,7 @@ class FilterCompiler:
         np.cumsum(leaf_passes, out=counts[1:], dtype=np.int32)
         return counts
 
-    def _emptied_leaves(self, excluded: np.ndarray, named: NamedFilter | None) -> np.ndarray:
+    def _emptied_leaves(self, excluded: np.ndarray, named: NamedLeaves | None) -> np.ndarray:
         """Leaves that lose their last passing item to the excluded ones (distinct)."""
         if named is not None:
             excluded = excluded[named.items[excluded]]

@@ -3,8 +3,8 @@
 A node is alive while its leaf interval holds an allowed leaf.  Three forms answer that without
 touching the index:
 
-* `leaf_counts`: allowed leaves before each leaf (tags, freshness; shared between requests), so a
-  node's count is one subtraction;
+* `named`: what tags and freshness leave, shared between requests: counts of allowed leaves before
+  each leaf, so a node's count is one subtraction, kept per level once asked;
 * `dead`: nodes per level that lost their last allowed leaf to this request's exclusions: few, on
   the lower levels only, found below the current beams by bisection;
 * `kept`: nodes per level that an allow list leaves; everything else is dead.
@@ -13,7 +13,7 @@ touching the index:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,18 +23,47 @@ NodeSets = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class NamedLeaves:
+    """What conditions that depend on the catalogue alone leave.
+
+    Attributes:
+        items: which items pass.  Shape (N,), bool.
+        leaf_counts: passing leaves before each leaf.  Shape (num_leaves + 1,), int32.
+    """
+
+    items: np.ndarray
+    leaf_counts: np.ndarray
+    _alive: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        kept = sum(mask.nbytes for mask in list(self._alive.values()))
+        return self.items.nbytes + self.leaf_counts.nbytes + kept
+
+    def alive_nodes(self, trie: ItemTrie, level: int) -> np.ndarray:
+        """Return which nodes of a level have a passing leaf.  Shape (V_d,), bool."""
+        mask = self._alive.get(level)
+        if mask is None:
+            here = trie.levels[level]
+            counts = self.leaf_counts[here.first_leaf_of(np.arange(here.num_nodes + 1))]
+            # Two threads may both get here; they store equal arrays.
+            mask = self._alive[level] = counts[1:] > counts[:-1]
+        return mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LeafFilter:
     """A compiled filter.
 
     Attributes:
-        leaf_counts: allowed leaves before each leaf.  Shape (num_leaves + 1,), int32; None = all
-            are allowed.
-        dead: per level 0 .. L the nodes without an allowed leaf for another reason than
-            `leaf_counts`, ascending.
+        named: what tags and freshness leave; None = everything.
+        dead: per level 0 .. L the nodes without an allowed leaf for another reason than `named`,
+            ascending.
         kept: per level 0 .. L the only nodes that are allowed, ascending; None = no allow list.
     """
 
-    leaf_counts: np.ndarray | None
+    named: NamedLeaves | None
     dead: NodeSets
     kept: NodeSets | None = None
 
@@ -53,17 +82,16 @@ class LeafFilter:
         Returns:
             Shape (R, C): in node order, False behind the last child.
         """
-        above, below = trie.levels[level], trie.levels[level + 1]
+        above = trie.levels[level]
         width = above.max_children if width is None else width
         first, last = above.first_child_of(nodes), above.first_child_of(nodes + 1)
         if self.kept is not None:
-            alive = np.zeros((len(nodes), width), bool)
-            _mark(alive, self.kept[level + 1], first, last, True)
-            return alive
-        if self.leaf_counts is None:
-            alive = np.arange(width) < (last - first)[:, None]
-        else:
-            alive = count_alive(self.leaf_counts, below, first, last, width)
+            kept = np.zeros((len(nodes), width), bool)
+            _mark(kept, self.kept[level + 1], first, last, True)
+            return kept
+        alive: np.ndarray = np.arange(width) < (last - first)[:, None]
+        if self.named is not None:
+            alive &= _children_of(self.named.alive_nodes(trie, level + 1), first, width)
         _mark(alive, self.dead[level + 1], first, last, False)
         return alive
 
@@ -72,32 +100,15 @@ class LeafFilter:
         if self.kept is not None:
             return _contains(self.kept[level], nodes)
         alive = ~_contains(self.dead[level], nodes)
-        if self.leaf_counts is not None:
-            here = trie.levels[level]
-            counts = self.leaf_counts[here.first_leaf_of(nodes)]
-            alive &= self.leaf_counts[here.first_leaf_of(nodes + 1)] > counts
+        if self.named is not None:
+            alive &= self.named.alive_nodes(trie, level)[nodes]
         return alive
 
 
-def count_alive(
-    leaf_counts: np.ndarray, below: TrieLevel, first: np.ndarray, last: np.ndarray, width: int
-) -> np.ndarray:
-    """Whether each child's leaf interval holds an allowed leaf.
-
-    Args:
-        leaf_counts: allowed leaves before each leaf.
-        below: level of the children.
-        first: first child of each node.  Shape (R,).
-        last: end of each node's children.  Shape (R,).
-        width: children looked at, C.
-
-    Returns:
-        Shape (R, C), bool.
-    """
-    bounds = np.minimum(first[:, None] + np.arange(width + 1), last[:, None])
-    counts = leaf_counts[below.first_leaf_of(bounds)]
-    alive: np.ndarray = counts[:, 1:] > counts[:, :-1]
-    return alive
+def _children_of(mask: np.ndarray, first: np.ndarray, width: int) -> np.ndarray:
+    """Mask of `width` nodes from each first one; what is beyond the level repeats its last."""
+    found: np.ndarray = mask.take(first[:, None] + np.arange(width), mode="clip")
+    return found
 
 
 def _mark(
@@ -136,11 +147,11 @@ class FilterBatch:
         self._trie = trie
         self._filters = tuple(filters)
         self._keeps = np.array([f is not None and f.kept is not None for f in filters], bool)
-        counted = [None if f is None or f.kept is not None else f.leaf_counts for f in filters]
-        distinct = {id(counts): counts for counts in counted if counts is not None}
-        self._counts = list(distinct.values())
+        named = [None if f is None or f.kept is not None else f.named for f in filters]
+        distinct = {id(one): one for one in named if one is not None}
+        self._named = list(distinct.values())
         number = {key: n for n, key in enumerate(distinct)}
-        self._count_of = np.array([number.get(id(c), -1) for c in counted], np.int64)
+        self._named_of = np.array([number.get(id(one), -1) for one in named], np.int64)
         self._members: dict[int, np.ndarray] = {}
 
     def alive_children(self, level: int, requests: np.ndarray, nodes: np.ndarray) -> np.ndarray:
@@ -158,9 +169,10 @@ class FilterBatch:
         width = above.max_children
         first, last = above.first_child_of(nodes), above.first_child_of(nodes + 1)
         alive: np.ndarray = np.arange(width) < (last - first)[:, None]
-        for number, counts in enumerate(self._counts):
-            rows = np.flatnonzero(self._count_of[requests] == number)
-            alive[rows] = count_alive(counts, below, first[rows], last[rows], width)
+        for number, named in enumerate(self._named):
+            rows = np.flatnonzero(self._named_of[requests] == number)
+            mask = named.alive_nodes(self._trie, level + 1)
+            alive[rows] &= _children_of(mask, first[rows], width)
         keeping = self._keeps[requests]
         alive[keeping] = False
         members = self._joined(level + 1)

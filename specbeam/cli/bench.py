@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from specbeam.cli.output import print_json, print_table, progress_console
+from specbeam.cli.bench_catalog import catalog
+from specbeam.cli.output import print_table, progress_console, report
 
 EXAMPLES = """
 \b
@@ -50,7 +49,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 @click.group()
 def bench() -> None:
-    """Measure searches in one process, or whole requests through the services."""
+    """Measure searches in one process, whole requests through the services, or a catalogue."""
+
+
+bench.add_command(catalog)
 
 
 @bench.command(epilog=EXAMPLES)
@@ -99,7 +101,7 @@ def search(
         if target_shape:
             loaded = bundle_with_random_target(loaded, target_shape, DTYPES[dtype], Path(scratch))
         result = SearchBench(loaded, spec, users).run(console.print)
-    _report(result, as_json, out, _print_search)
+    report(result, as_json, out, _print_search)
 
 
 @bench.command(epilog=SERVED_EXAMPLES)
@@ -164,7 +166,7 @@ def served(
         finally:
             children.stop()
     result["conditions"] |= {"dtype": dtype, "threads": threads, "store": store.split("@")[-1]}
-    _report(result, as_json, out, _print_served)
+    report(result, as_json, out, _print_served)
 
 
 @bench.command(epilog=FORWARD_EXAMPLES)
@@ -196,22 +198,7 @@ def forward(
         shape, dtype, _numbers(rows), prompt, _numbers(threads), repeats, seed=seed
     )
     result = ForwardBench(spec).run(progress_console().print)
-    _report(result, as_json, out, _print_forward)
-
-
-def _report(
-    result: dict[str, Any],
-    as_json: bool,
-    out: Path | None,
-    print_result: Callable[[dict[str, Any]], None],
-) -> None:
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n")
-    if as_json:
-        print_json(result)
-    else:
-        print_result(result)
+    report(result, as_json, out, _print_forward)
 
 
 def load_users(bundle: Any, dataset: Path | None) -> list[np.ndarray]:

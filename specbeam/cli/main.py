@@ -18,6 +18,7 @@ from specbeam.cli import exit_codes
 COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("specbeam.cli.data:data", "Import or generate a dataset."),
     "train": ("specbeam.cli.train:train", "Train a target and a draft model; write a bundle."),
+    "bundle": ("specbeam.cli.bundle:bundle", "Pack a checkpoint; show or verify a bundle."),
     "evaluate": ("specbeam.cli.evaluate:evaluate", "Recall and NDCG of a bundle on a test split."),
     "bench": ("specbeam.cli.bench:bench", "Measure searches and served requests."),
     "serve": ("specbeam.cli.serve:serve", "Serve a bundle on this machine."),

@@ -1,7 +1,8 @@
 """Where command output goes: results to stdout, progress and messages to stderr."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -33,3 +34,19 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def report(
+    result: dict[str, Any],
+    as_json: bool,
+    out: Path | None,
+    print_result: Callable[[dict[str, Any]], None],
+) -> None:
+    """Print a result for people or as JSON, and write it to `out` if given."""
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=2) + "\n")
+    if as_json:
+        print_json(result)
+    else:
+        print_result(result)

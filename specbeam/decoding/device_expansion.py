@@ -68,7 +68,7 @@ class DeviceExpansion(Expansion[torch.Tensor]):
 
     def _bind(self, leaf_filter: LeafFilter) -> DeviceFilter:
         return DeviceFilter(
-            None if leaf_filter.leaf_counts is None else self._shared(leaf_filter.leaf_counts),
+            None if leaf_filter.named is None else self._shared(leaf_filter.named.leaf_counts),
             tuple(self._tensor(nodes) if len(nodes) else None for nodes in leaf_filter.dead),
             None if leaf_filter.kept is None else tuple(map(self._tensor, leaf_filter.kept)),
         )
@@ -163,7 +163,9 @@ class DeviceExpansion(Expansion[torch.Tensor]):
             known = level_nodes[rows] == nodes
             logprobs = scored.child_logprobs[rows]
             if not self._has_free_nodes:
-                return logprobs, known
+                # A node without a row got another node's scores; its children must not be chosen,
+                # since the walk goes on until the flags are read.
+                return logprobs.masked_fill(~known[:, None], -torch.inf), known
         index, alive = self._children(level, nodes, bound)
         free = self._token[level + 1][index[:, 0]] == PAD
         if self._forced_is_free:

@@ -69,9 +69,10 @@ class ColumnMap:
     def host(self, tokens: np.ndarray) -> np.ndarray:
         """Return the column of each token; an arbitrary valid one for negative tokens."""
         if self.table is not None:
-            found: np.ndarray = self.table[tokens]
+            found: np.ndarray = self.table.take(tokens, mode="clip")
             return found
-        return np.maximum(tokens - self.offset, 0) if self.offset else tokens
+        columns: np.ndarray = np.maximum(tokens - self.offset, 0)
+        return columns
 
     def device(self, tokens: torch.Tensor) -> torch.Tensor:
         """As `host`, on the device of `tokens`."""

@@ -9,6 +9,7 @@ import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 
 from specbeam.bundle import BundleError
+from specbeam.catalog import FilterCompiler
 from specbeam.engine.cost import default_cache_dir, find_costs
 from specbeam.engine.threads import cpu_threads, set_threads
 from specbeam.model_service.host import Model, ModelHost
@@ -59,7 +60,8 @@ async def build_model_app(
         await bound.server.stop(None)
         raise
     slots = SlotKeeper(SlotGate(settings.slots, settings.max_waiting), device)
-    host = ModelHost(model, device, slots, threads, settings.default_deadline_s)
+    filters = FilterCompiler(model.bundle.trie, settings.filter_cache_mb << 20)
+    host = ModelHost(model, device, slots, filters, threads, settings.default_deadline_s)
     service.add(host, bound.server)
     return await bound.app(
         service.descriptor,

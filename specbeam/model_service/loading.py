@@ -1,10 +1,11 @@
-"""Opening the checkpoints of a bundle."""
+"""Opening a bundle's models."""
 
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError
 
-from specbeam.bundle import Bundle, BundleError, load_bundle
+from specbeam.bundle import Bundle, BundleError, Manifest, load_bundle
 from specbeam.decoding.scoring import Scoring
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.engine.devices import device_problem
@@ -35,13 +36,24 @@ def load_runner(bundle: Bundle, checkpoint: Path, config: RunnerConfig) -> Model
         raise BundleError([f"{where}/ cannot be loaded: {line}"]) from error
 
 
+def scoring_of(manifest: Manifest) -> Scoring:
+    """Return the score convention of a bundle, with its codebooks if it has any."""
+    return Scoring(manifest.score_kind, manifest.codebooks())
+
+
 def open_search(bundle: Bundle, runner: ModelRunner) -> SearchModel:
-    """Join a loaded model with the bundle's catalogue and score convention.
+    """Join a model and its bundle's catalogue under the bundle's score convention.
 
     Raises:
-        BundleError: the catalogue does not fit the model.
+        BundleError: They do not fit each other.
     """
     try:
-        return SearchModel.of(runner, bundle.trie, Scoring(bundle.manifest.score_kind))
+        return SearchModel.of(runner, bundle.trie, scoring_of(bundle.manifest))
     except ValueError as error:
         raise BundleError([str(error)]) from error
+
+
+def empty_prompt(bundle: Bundle) -> np.ndarray:
+    """Return the prompt of a user without a history, vocabulary ids.  Shape (P,), int64."""
+    nothing = np.zeros((0, bundle.trie.depth), np.int32)
+    return bundle.template.render(nothing).astype(np.int64)

@@ -26,6 +26,9 @@ class ModelServiceSettings(ServiceSettings):
     default_deadline_s: float = Field(
         5.0, gt=0, le=300, description="Seconds a session may take when its caller names none."
     )
+    filter_cache_mb: int = Field(
+        256, ge=1, le=65_536, description="Memory for compiled tag and age filters, MiB."
+    )
     warm_up_s: float = Field(
         8.0, ge=0, le=60, description="Seconds for measuring what a pass costs at start."
     )

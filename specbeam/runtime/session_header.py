@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specbeam.runtime.errors import InvalidRequest, UnknownBundle, Violation
+from specbeam.runtime.session_tokens import decode_tokens
 from specbeam.target.v1alpha1 import session_pb2
 
 _MAX_ID_BYTES = 64
@@ -68,26 +69,6 @@ def prompt_violations(
     return found
 
 
-def search_violations(search: session_pb2.SearchSpec, *, max_beam_width: int) -> list[Violation]:
-    """Return the rules a search breaks, whatever the catalogue."""
-    width = search.beam_width
-    if 1 <= width <= max_beam_width:
-        return []
-    return [Violation("open.search.beam_width", f"is {width}; 1 to {max_beam_width} are allowed")]
-
-
-def leaf_violations(leaves: NDArray[np.int64], num_leaves: int) -> list[Violation]:
-    """Return the rules a list of excluded leaves breaks under a trie of `num_leaves`."""
-    field = "open.search.excluded_leaves"
-    found = []
-    if len(leaves) and int(leaves.max()) >= num_leaves:
-        text = f"reach {int(leaves.max())}; the catalogue has {num_leaves} leaves"
-        found.append(Violation(field, text))
-    if (leaves[1:] <= leaves[:-1]).any():
-        found.append(Violation(field, "must be sorted ascending without repetition"))
-    return found
-
-
 def beam_violations(beams: session_pb2.Beams, *, depth: int, field: str) -> list[Violation]:
     """Return the rules that the shape of `beams` breaks.
 
@@ -111,9 +92,9 @@ def beam_violations(beams: session_pb2.Beams, *, depth: int, field: str) -> list
 
 
 def beam_paths(beams: session_pb2.Beams) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return paths (W', level) and scores (W',) of beams whose shape was checked."""
+    """Return padded paths (W', level) and scores (W',) of beams whose shape was checked."""
     scores = np.fromiter(beams.scores, np.float64, len(beams.scores))
-    return to_array(beams.tokens).reshape(len(scores), beams.level), scores
+    return decode_tokens(beams.tokens).reshape(len(scores), beams.level), scores
 
 
 def out_of_turn(field: str, description: str) -> InvalidRequest:

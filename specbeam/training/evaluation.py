@@ -69,7 +69,9 @@ class BundleRanker:
             max_item_tokens=bundle.trie.depth,
         )
         runner = ModelRunner.load(bundle.target_dir, config)
-        self._search = SearchModel.of(runner, bundle.trie, Scoring(bundle.manifest.score_kind))
+        self._search = SearchModel.of(
+            runner, bundle.trie, Scoring(bundle.manifest.score_kind, bundle.manifest.codebooks())
+        )
         self._filters = FilterCompiler(bundle.trie)
 
     def rank(self, history: Int32Array, limit: int) -> list[int]:

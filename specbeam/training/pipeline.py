@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from specbeam.bundle import LevelTokens, PromptTemplate, write_bundle
+from specbeam.bundle import BundleParts, LevelTokens, PromptTemplate, write_bundle
 from specbeam.catalog import ItemTrie
 from specbeam.training.batches import BatchMaker
 from specbeam.training.dataset import Dataset
@@ -105,7 +105,7 @@ def train_bundle(run: TrainingRun, reporter: Reporter) -> dict[str, Any]:
         torch.set_num_threads(run.threads)
     items = dataset.items
     trie = ItemTrie.build(items.paths, items.item_ids, items.popularity)
-    template = PromptTemplate(prefix=(BOS_TOKEN_ID,))
+    template = PromptTemplate.of_codes((BOS_TOKEN_ID,))
     with _stop_signals() as should_stop:
         bf16 = bf16_is_fast()
         context = _Context(run, dataset, trie, template, reporter, bf16, should_stop)
@@ -295,15 +295,15 @@ def _report(context: _Context, phases: Mapping[str, Mapping[str, Any]]) -> dict[
 
 def _write_bundle(context: _Context, report: Mapping[str, Any]) -> None:
     run, dataset = context.run, context.dataset
-    write_bundle(
-        run.bundle_dir,
+    parts = BundleParts(
         name=run.name or dataset.name,
         trie=context.trie,
         template=context.template,
-        levels=[LevelTokens(lv.name, lv.token_offset, lv.size) for lv in dataset.levels],
+        levels=tuple(LevelTokens(lv.name, ((lv.token_offset, lv.size),)) for lv in dataset.levels),
         vocab_size=dataset.vocab_size,
         target_dir=run.work_dir / "target",
         drafters={DEFAULT_DRAFTER: run.work_dir / "draft"},
         items_file=run.dataset_dir / ITEMS_FILE,
         report=report,
     )
+    write_bundle(run.bundle_dir, parts)

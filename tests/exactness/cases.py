@@ -1,24 +1,35 @@
-"""Random search cases, and the drafters they are run with."""
+"""Worlds to search in, and one search compared with the reference's."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
-from specbeam.catalog import FilterCompiler, ItemFilter, ItemTrie, RankedItems, rank_items
+from specbeam.catalog import (
+    FilterCompiler,
+    ItemFilter,
+    ItemTrie,
+    LeafFilter,
+    RankedItems,
+    rank_items,
+)
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.device_expansion import DeviceExpansion
-from specbeam.decoding.expansion import Expansion
 from specbeam.decoding.host_expansion import HostExpansion
-from specbeam.decoding.reference import ReferenceItem, reference_beam_search
+from specbeam.decoding.reference import (
+    PAD,
+    PlainFilter,
+    ReferenceAnswer,
+    ReferenceSpec,
+    reference_beam_search,
+)
 from specbeam.decoding.scoring import Scoring
 from specbeam.decoding.shape import DraftShape
-from specbeam.decoding.tree import CandidateTree
 from specbeam.engine import (
     BeamSession,
     DraftSession,
@@ -27,200 +38,283 @@ from specbeam.engine import (
     SpeculationSpec,
     Turn,
 )
-from specbeam.engine.search import draft_tree
+from tests.exactness.catalogues import MAKERS, Catalogue
+from tests.exactness.drafts import Proposer, drafting, lying, nothing
 from tests.exactness.models import (
+    FAMILIES,
+    WholePrefixes,
     coarsen,
     noisy_copy,
     random_model,
-    random_paths,
     runner_of,
-    whole_prefix_logprobs,
 )
+from tests.exactness.requests import Prompt, Request, random_prompt, random_request
 
-DRAFTS = ("same", "noisy", "unrelated", "empty", "lying")
+CONVENTIONS = ("VOCAB", "LEVEL", "TRIE")
+PLACES = ("host", "device")
+# Ways to search: without drafts, or with one of these drafters.
+WAYS = ("plain", "same", "noisy", "unrelated", "stale", "empty", "lying")
+PROMPTS = 3
+# How far apart two fp64 scores of one item may be: summation order, over up to 40 levels.
+SCORE_TOLERANCE = 1e-9
 
 
 @dataclass
 class World:
     """A model with its catalogue: the expensive part, shared by many cases."""
 
+    catalogue: Catalogue
     model: LlamaForCausalLM
-    runner: ModelRunner
-    drafts: dict[str, ModelRunner]
+    law: WholePrefixes
+    prompts: list[Prompt]
     trie: ItemTrie
-    tensors: Expansion
-    items: dict[str, tuple[int, ...]]
-    popularity: dict[str, int]
+    compiler: FilterCompiler
+    runners: dict[str, ModelRunner]
+    _models: dict[tuple[str, str, str], SearchModel] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, number: int, *, grid: float = 0.0, dtype: torch.dtype = torch.float64) -> World:
+        """World `number`: every catalogue maker in turn, families and heads against each other.
+
+        A `grid` rounds the logits, which makes exact ties common.
+        """
+        rng = np.random.default_rng([number, 17])
+        catalogue = MAKERS[number % len(MAKERS)](rng)
+        # Another pairing of catalogue, family and key-value heads in every round of makers.
+        turn = number // len(MAKERS) + number
+        model = random_model(
+            number,
+            catalogue.vocab_size,
+            layers=1 + number % 3,
+            kv_heads=(1, 2, 4)[turn // len(FAMILIES) % 3],
+            dtype=dtype,
+            family=sorted(FAMILIES)[turn % len(FAMILIES)],
+        )
+        if grid:
+            coarsen(model, grid)
+        other = random_model(number + 1000, catalogue.vocab_size, 1, 1, dtype)
+        # Every beam of a slot needs a row on every level.
+        rows = max(700, 20 * catalogue.depth)
+        runners = {
+            "target": runner_of(model, max_rows=rows),
+            "same": runner_of(model, max_rows=rows),
+            "noisy": runner_of(noisy_copy(model, number + 1, 0.08), max_rows=rows),
+            "unrelated": runner_of(other, max_rows=rows),
+        }
+        trie = catalogue.build_trie()
+        prompts = [random_prompt(rng, catalogue) for _ in range(PROMPTS)]
+        law = WholePrefixes(model)
+        return cls(catalogue, model, law, prompts, trie, FilterCompiler(trie), runners)
+
+    def search_model(self, who: str, convention: str, place: str) -> SearchModel:
+        """The target or a drafter under a convention, selecting on the host or with torch."""
+        key = (who, convention, place)
+        if key not in self._models:
+            books = self.catalogue.codebooks
+            scoring = Scoring(convention, books and tuple(map(np.array, books)))
+            expansion = (
+                HostExpansion(self.trie, scoring)
+                if place == "host"
+                else DeviceExpansion(self.trie, scoring, torch.device("cpu"))
+            )
+            self._models[key] = SearchModel.open(self.runners[who], expansion)
+        return self._models[key]
+
+    def as_item_filter(self, plain: PlainFilter) -> ItemFilter:
+        allowed = None if plain.allowed is None else self.trie.index_of(sorted(plain.allowed))
+        return ItemFilter(
+            self.trie.index_of(sorted(plain.excluded)),
+            allowed,
+            plain.required_tags,
+            plain.created_after_ms,
+        )
 
 
 @dataclass(frozen=True)
 class Case:
-    """One request."""
+    """One request, and how it is searched."""
 
     world: World
-    prompt: np.ndarray
-    num_items: int
-    beam_width: int
-    excluded: list[str]
+    request: Request
+    convention: str
+    place: str
+    way: str
     speculation: SpeculationSpec
+    restarts: bool
+    steps_plainly: bool  # now and then, between drafted turns
+
+    @property
+    def reference_spec(self) -> ReferenceSpec:
+        request = self.request
+        return ReferenceSpec(
+            request.prompt.tokens,
+            request.beam_width,
+            request.num_items,
+            self.convention,  # type: ignore[arg-type]
+            self.world.catalogue.codebooks,
+            request.item_filter,
+        )
+
+    def expected(self) -> ReferenceAnswer:
+        """The reference's answer."""
+        return reference_beam_search(
+            self.world.catalogue.items, self.reference_spec, self.world.law
+        )
 
 
 @dataclass
-class Seen:
-    """What a run of cases has exercised, so that a suite can insist on it."""
+class Outcome:
+    """What a search went through and returned."""
 
-    accepted: Counter[int] = field(default_factory=Counter)
-    repairs: int = 0
-    dropped: int = 0
-    exhausted: int = 0
-    empty: int = 0
-    collisions: int = 0
+    turns: list[Turn] = field(default_factory=list)
+    restarted: bool = False
+    ranked: RankedItems | None = None
 
 
-def make_world(seed: int, grid: float = 0.0, dtype: torch.dtype = torch.float64) -> World:
-    """A random model and a random catalogue of depth 1 .. 6.
-
-    A `grid` rounds the logits, which makes exact ties common.
-    """
-    rng = np.random.default_rng(seed)
-    depth = 1 + seed % 6
-    codes = int(rng.integers(3, 20))
-    vocab_size = 3 + depth * codes + int(rng.integers(0, 10))
-    paths = random_paths(rng, int(rng.integers(1, 250)), depth, codes, shared=bool(seed % 3 == 0))
-    ids = [f"item-{n}" for n in rng.permutation(len(paths))]
-    counts = rng.integers(0, 4, len(paths))
-    model = random_model(seed, vocab_size, 1 + seed % 3, 1 + seed % 2, dtype)
-    if grid:
-        coarsen(model, grid)
-    drafts = {
-        "same": runner_of(model),
-        "noisy": runner_of(noisy_copy(model, seed + 1, 0.08)),
-        "unrelated": runner_of(random_model(seed + 1000, vocab_size, 1, 1, dtype)),
-    }
-    trie = ItemTrie.build(paths, ids, counts)
-    return World(
-        model,
-        runner_of(model),
-        drafts,
-        trie,
-        # Both implementations, turn by turn.
-        HostExpansion(trie, Scoring())
-        if seed % 4
-        else DeviceExpansion(trie, Scoring(), torch.device("cpu")),
-        {i: tuple(p) for i, p in zip(ids, paths.tolist(), strict=True)},
-        dict(zip(ids, counts.tolist(), strict=True)),
+def make_case(
+    world: World,
+    rng: np.random.Generator,
+    kinds: frozenset[str] = frozenset(),
+    convention: str = "VOCAB",
+    way: str = "plain",
+) -> Case:
+    """A random request on `world` with filters of the given kinds."""
+    prompt = world.prompts[int(rng.integers(len(world.prompts)))]
+    request = random_request(rng, world.catalogue, prompt, kinds)
+    width = request.beam_width
+    shape = DraftShape(
+        levels=int(rng.integers(0, world.trie.depth + 1)),
+        max_nodes=int(rng.choice([1, width, 2 * width, 60])),
     )
-
-
-def make_case(world: World, rng: np.random.Generator) -> Case:
-    """A random request on `world`."""
-    num_items = int(rng.choice([1, 2, 3, 5, 10, 20, 50]))
-    width = num_items + int(rng.choice([0, 0, 1, 5, 20]))
-    length = int(rng.integers(0, 24))
-    vocab = world.model.config.vocab_size
-    prompt = np.concatenate([[1], rng.integers(3, vocab, length)])
-    share = float(rng.choice([0.0, 0.0, 0.2, 0.9, 0.98, 1.0], p=[0.3, 0.2, 0.25, 0.1, 0.1, 0.05]))
-    ids = sorted(world.items)
-    excluded = [i for i in ids if rng.random() < share]
     speculation = SpeculationSpec(
-        max_rows=int(rng.choice([width, width + 8, 64, 128, 300])),
-        shape=DraftShape(
-            levels=int(rng.integers(0, world.trie.depth + 1)),
-            max_nodes=int(rng.choice([1, width, 2 * width, 60])),
-        ),
+        max_rows=int(rng.choice([1, width, width + 8, 64, 128, 300])),
+        shape=None if rng.random() < 0.2 else shape,
     )
-    return Case(world, prompt, num_items, width, excluded, speculation)
-
-
-def exclude(trie: ItemTrie, items: np.ndarray):
-    compiler = FilterCompiler(trie)
-    return compiler.compile(compiler.resolve(ItemFilter(excluded_items=items)))
-
-
-def expected_items(case: Case) -> list[ReferenceItem]:
-    """The reference's answer."""
-    world = case.world
-    return reference_beam_search(
-        world.items,
-        world.popularity,
-        case.prompt.tolist(),
-        whole_prefix_logprobs(world.model),
-        case.beam_width,
-        case.num_items,
-        set(case.excluded),
+    place = str(rng.choice(PLACES))
+    restarts, steps_plainly = rng.random(2) < 0.2
+    return Case(
+        world, request, convention, place, way, speculation, bool(restarts), bool(steps_plainly)
     )
 
 
-def run_case(case: Case, draft: str, rng: np.random.Generator, seen: Seen) -> RankedItems:
-    """Root-first speculative search with the given kind of draft."""
-    world = case.world
-    excluded = world.trie.index_of(case.excluded)
-    leaf_filter = exclude(world.trie, excluded)
-    model = SearchModel.open(world.runner, world.tensors)
-    session = BeamSession(model, case.beam_width, leaf_filter)
-    drafter: DraftSession | None = None
-    try:
-        turn = session.open(case.prompt)
-        if draft in world.drafts:
-            own = SearchModel.open(world.drafts[draft], world.tensors)
-            drafter = DraftSession(own, case.beam_width, leaf_filter)
-            drafter.open(case.prompt)
-        propose = _proposer(case, draft, drafter, rng)
-        rounds = 0
-        while not session.finished:
-            step = session.advance(propose(session.beams), case.speculation.max_rows)
-            assert step.beams.level > turn.beams.level, "a pass must decide a level"
-            seen.accepted[step.accepted_levels] += 1
-            turn, rounds = turn.then(step), rounds + 1
-        assert turn.passes <= world.trie.depth
-        assert turn.passes == world.trie.depth - turn.accepted_levels or not len(turn.beams)
-    finally:
-        session.close()
-        if drafter:
-            drafter.close()
-    assert world.runner.pool.free == world.runner.pool.slots
-    return _finish(case, turn, excluded, rounds, seen)
+def run_case(case: Case, rng: np.random.Generator) -> Outcome:
+    """Search as the case says and rank the items found."""
+    world, request = case.world, case.request
+    wanted = world.as_item_filter(request.item_filter)
+    leaf_filter = world.compiler.compile(world.compiler.resolve(wanted))
+    found = Outcome()
+    with ExitStack() as stack:
+        model = world.search_model("target", case.convention, case.place)
+        propose = _proposer(case, leaf_filter, stack, rng)
 
+        def session() -> BeamSession:
+            opened = BeamSession(model, request.beam_width, leaf_filter)
+            return stack.enter_context(closing(opened))
 
-def _finish(case: Case, turn: Turn, excluded: np.ndarray, rounds: int, seen: Seen) -> RankedItems:
-    ranked = rank_items(
-        case.world.trie,
-        turn.beams.nodes,
-        turn.beams.scores,
-        case.num_items,
-        lambda items: ~np.isin(items, excluded),
+        _search(case, session, propose, rng, found)
+    assert all(runner.pool.free == runner.pool.slots for runner in world.runners.values())
+    last = found.turns[-1].beams
+    found.ranked = rank_items(
+        world.trie,
+        last.nodes,
+        last.scores,
+        request.num_items,
+        lambda items: world.compiler.allowed(wanted, items),
     )
-    seen.repairs += rounds > 1
-    seen.dropped += turn.dropped_nodes
-    seen.exhausted += ranked.exhausted
-    seen.empty += not len(ranked.items)
-    seen.collisions += len(np.unique(ranked.leaves)) < len(ranked.leaves)
-    return ranked
+    return found
 
 
 def _proposer(
-    case: Case, draft: str, drafter: DraftSession | None, rng: np.random.Generator
-) -> Callable[[Beams], CandidateTree]:
-    nothing = np.zeros(0, np.int64)
+    case: Case, leaf_filter: LeafFilter | None, stack: ExitStack, rng: np.random.Generator
+) -> Proposer | None:
+    """Where this case's trees come from; None = there are none, only plain steps."""
+    if case.way == "plain":
+        return None
+    if case.way == "empty":
+        return nothing
+    if case.way == "lying":
+        return lying(rng, case.world.trie, case.world.catalogue.vocab_size)
+    # A stale drafter knows nothing of the filter.
+    name, its_filter = ("noisy", None) if case.way == "stale" else (case.way, leaf_filter)
+    model = case.world.search_model(name, case.convention, case.place)
+    width = case.request.beam_width
+    drafter = stack.enter_context(closing(DraftSession(model, width, its_filter)))
+    drafter.open(np.array(case.request.prompt.tokens))
+    return drafting(drafter, case.world.trie, case.speculation, width)
 
-    def propose(beams: Beams) -> CandidateTree:
-        if drafter is not None:
-            return draft_tree(drafter, beams, case.speculation, case.world.trie, case.beam_width)
-        if draft == "empty":
-            return CandidateTree(beams.level, nothing, nothing)
-        count = int(rng.integers(0, 80))
-        level = beams.level + int(rng.choice([0, 0, 0, 1, -1]))
-        parents = rng.integers(-3, len(beams) + count + 3, count)
-        tokens = rng.integers(0, case.world.model.config.vocab_size + 5, count)
-        return CandidateTree(level, parents, tokens)
 
-    return propose
+def _search(
+    case: Case,
+    open_session: Callable[[], BeamSession],
+    propose: Proposer | None,
+    rng: np.random.Generator,
+    found: Outcome,
+) -> None:
+    """Advance turn by turn to the end."""
+    prompt = np.array(case.request.prompt.tokens)
+    session = open_session()
+    turn = session.open(prompt)
+    found.turns.append(turn)
+    while not session.finished:
+        before = session.beams
+        if case.restarts and not found.restarted and rng.random() < 0.5:
+            # As if the replica were lost: another one goes on from the last exact beams.
+            session.close()
+            session = open_session()
+            paths, order = before.paths(case.world.trie), rng.permutation(len(before))
+            resumed = Beams.from_paths(case.world.trie, paths[order], before.scores[order])
+            found.turns.append(session.open(prompt, resumed))
+            found.restarted = True
+        if propose is None or (case.steps_plainly and rng.random() < 0.3):
+            turn = session.plain_step()
+        else:
+            turn = session.advance(propose(session.beams), case.speculation.max_rows)
+        assert turn.beams.level > before.level, "a turn must decide a level"
+        # The beams' own rows are always run; on top come ancestors that have none yet.
+        own = len(before)
+        assert turn.rows <= max(case.speculation.max_rows, own) + own * (before.level - 1)
+        found.turns.append(turn)
 
 
-def assert_equal(case: Case, got: RankedItems, want: list[ReferenceItem]) -> None:
-    """Items and order identical, scores within fp64 noise."""
-    trie = case.world.trie
-    assert [trie.item_id(i) for i in got.items] == [item.item_id for item in want]
-    np.testing.assert_allclose(got.scores, [item.score for item in want], rtol=0, atol=1e-9)
-    paths = [tuple(path) for path in trie.leaf_paths(got.leaves).tolist()] if len(want) else []
-    assert paths == [item.path for item in want]
+def compare(case: Case, rng: np.random.Generator) -> tuple[Outcome, ReferenceAnswer]:
+    """Search both ways and insist on the same answer."""
+    got, want = run_case(case, rng), case.expected()
+    assert_equal(case, got, want)
+    assert_cheap(case, got, want)
+    return got, want
+
+
+def assert_equal(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
+    """Items, order and paths identical, on the way as at the end; scores within fp64 noise."""
+    trie, request = case.world.trie, case.request
+    ids = [trie.item_id(int(item)) for item in got.ranked.items]
+    assert ids == [item.item_id for item in want.items]
+    assert set(ids) <= request.admitted, "an item violates the filter"
+    paths = [_unpadded(path) for path in trie.leaf_paths(got.ranked.leaves).tolist()]
+    assert paths == [item.path for item in want.items]
+    _assert_close(got.ranked.scores, [item.score for item in want.items])
+    assert got.ranked.exhausted == (len(want.items) < request.num_items)
+    for turn in got.turns:
+        expected = sorted(
+            want.candidates[turn.beams.level - 1][: request.beam_width],
+            key=lambda beam: beam.path,
+        )
+        assert turn.beams.paths(trie).tolist() == [list(beam.path) for beam in expected]
+        _assert_close(turn.beams.scores, [beam.score for beam in expected])
+
+
+def assert_cheap(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
+    """No more passes than levels with an open choice; the prompt's pass is always run."""
+    passes = sum(turn.passes for turn in got.turns) - got.restarted
+    needed = 1 + sum(beams > 0 for beams in want.asked[1:])
+    assert passes <= needed
+    if case.way == "plain" and not got.restarted:
+        assert passes == needed
+
+
+def _unpadded(path: list[int]) -> tuple[int, ...]:
+    return tuple(token for token in path if token != PAD)
+
+
+def _assert_close(got: np.ndarray, want: Sequence[float]) -> None:
+    np.testing.assert_allclose(got, want, rtol=0, atol=SCORE_TOLERANCE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import (
@@ -33,7 +32,7 @@ def random_model(
     seed: int,
     vocab_size: int,
     layers: int = 2,
-    kv_heads: int = 1,
+    kv_heads: int = 2,
     dtype: torch.dtype = torch.float64,
     spread: float = 0.6,
     family: str = "llama",
@@ -45,9 +44,9 @@ def random_model(
         vocab_size=vocab_size,
         hidden_size=16,
         num_hidden_layers=layers,
-        num_attention_heads=2,
+        num_attention_heads=4,
         num_key_value_heads=kv_heads,
-        head_dim=8,
+        head_dim=4,
         intermediate_size=24,
         initializer_range=spread,
         tie_word_embeddings=False,
@@ -125,22 +124,31 @@ def runner_of(model: LlamaForCausalLM, slots: int = 2, max_rows: int = 700) -> M
     return ModelRunner(plain_copy(model), config)
 
 
-def whole_prefix_logprobs(model: LlamaForCausalLM):
-    """`next_logprobs` of the reference: cache-free forwards with transformers' own attention."""
+class WholePrefixes:
+    """`next_logits` of the reference: cache-free forwards with transformers' own attention.
+
+    What it was asked before it remembers, so that a thousand searches on one prompt stay cheap.
+    """
+
+    def __init__(self, model: LlamaForCausalLM) -> None:
+        self._model = model
+        self._known: dict[tuple[int, ...], list[float]] = {}
 
     @torch.inference_mode()
+    def __call__(self, prefixes: Sequence[Sequence[int]]) -> list[list[float]]:
+        keys = [tuple(map(int, prefix)) for prefix in prefixes]
+        unknown = list(dict.fromkeys(key for key in keys if key not in self._known))
+        if unknown:
+            logits = self._model(torch.tensor(unknown), use_cache=False).logits[:, -1]
+            self._known.update(zip(unknown, logits.tolist(), strict=True))
+        return [self._known[key] for key in keys]
+
+
+def whole_prefix_logprobs(model: LlamaForCausalLM):
+    """Log-probabilities over the vocabulary after each of several sequences of equal length."""
+    law = WholePrefixes(model)
+
     def next_logprobs(prefixes: Sequence[Sequence[int]]) -> list[list[float]]:
-        logits = model(torch.tensor(prefixes), use_cache=False).logits[:, -1]
-        return torch.log_softmax(logits, dim=-1).tolist()
+        return torch.log_softmax(torch.tensor(law(prefixes), dtype=model.dtype), -1).tolist()
 
     return next_logprobs
-
-
-def random_paths(
-    rng: np.random.Generator, items: int, depth: int, codes: int, shared: bool
-) -> np.ndarray:
-    """Token paths of random items; `shared` lets levels use one vocabulary range."""
-    offsets = 3 + np.arange(depth) * (0 if shared else codes)
-    # Skewed codes give crowded and thin branches in one trie, and several items on a leaf.
-    raw = rng.integers(0, codes, (items, depth)) * rng.random((items, depth)) ** 0.5
-    return raw.astype(np.int64) + offsets

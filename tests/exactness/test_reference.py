@@ -2,94 +2,136 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 import torch
 
-from specbeam.catalog import rank_items
-from specbeam.decoding import host_expansion
-from specbeam.engine import SearchModel, SearchSpec, plain_search
+from specbeam.decoding.reference import PAD, ReferenceAnswer
 from tests.exactness.cases import (
-    DRAFTS,
-    Seen,
+    CONVENTIONS,
+    PLACES,
+    WAYS,
+    Case,
+    Outcome,
     World,
-    assert_equal,
-    exclude,
-    expected_items,
+    compare,
     make_case,
-    make_world,
-    run_case,
+)
+from tests.exactness.catalogues import MAKERS
+from tests.exactness.requests import FILTER_COMBINATIONS, FILTER_KINDS
+
+CHUNKS = 18
+WORLDS_PER_CHUNK = len(MAKERS)
+CASES_PER_WORLD = 20
+CASES = CHUNKS * WORLDS_PER_CHUNK * CASES_PER_WORLD
+assert CASES >= 5_000
+
+EVENTS = (
+    "repairs",
+    "restarts",
+    "dropped",
+    "exhausted",
+    "several items on a leaf",
+    "dead beams",
+    "free levels",
+    "free beams among others",
+    "finished beside unfinished",
 )
 
-WORLDS = 24
-CASES_PER_WORLD = 9  # x 24 worlds x 5 drafts = 1,080 cases
+
+@dataclass
+class Seen:
+    """What cases have exercised, so that the suite can insist on it."""
+
+    cases: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[int] = field(default_factory=Counter)
+    filters: Counter[frozenset[str]] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
+
+    def add(self, case: Case, got: Outcome, want: ReferenceAnswer) -> None:
+        self.cases += 1
+        self.counts.update([case.convention, case.place, case.way, case.world.catalogue.kind])
+        self.filters[case.request.kinds] += 1
+        self.left[_how_many(len(case.request.admitted), case.request.num_items)] += 1
+        steps = got.turns[1:]
+        self.accepted.update(turn.accepted_levels for turn in steps)
+        self.counts.update(_events(case, got, want))
+
+    def assert_everywhere(self) -> None:
+        """The suite is worth little unless it went everywhere."""
+        for name in (*CONVENTIONS, *PLACES, *WAYS):
+            assert self.counts[name] >= 30, name
+        for name in EVENTS:
+            assert self.counts[name] >= 10, name
+        # Root, then the whole item in one pass: 6 levels, 4 beyond the one a pass decides anyway.
+        assert min(self.accepted[depth] for depth in range(5)) > 0
+        assert len(self.filters) == len(FILTER_COMBINATIONS)
+        assert all(self.filters[frozenset([kind])] >= 5 for kind in FILTER_KINDS)
+        assert set(self.left) == {"none", "one", "K - 1", "fewer", "enough"}
+
+    def summary(self) -> str:
+        parts = [self.counts, self.left, dict(sorted(self.accepted.items()))]
+        return f"{self.cases} cases: " + "; ".join(str(dict(part)) for part in parts)
 
 
-@pytest.fixture(scope="module")
-def worlds() -> list[World]:
+def _events(case: Case, got: Outcome, want: ReferenceAnswer) -> list[str]:
+    """What happened in a search, by the names of `EVENTS`."""
+    width, levels = case.request.beam_width, case.world.trie.levels
+    beams = [level[:width] for level in want.candidates]
+    # Beams that go on from a level, and how many of them needed the model.
+    going_on = list(zip(beams[:-1], want.asked[1:], strict=True))
+    steps = got.turns[1:]
+    happened = {
+        "repairs": len(steps) > 1 and case.way != "plain",
+        "restarts": got.restarted,
+        "dropped": any(turn.dropped_nodes for turn in steps),
+        "exhausted": len(want.items) < case.request.num_items,
+        "several items on a leaf": len({i.path for i in want.items}) < len(want.items),
+        "dead beams": any(
+            0 < len(level) < min(width, levels[number].num_nodes)
+            for number, level in enumerate(want.candidates, start=1)
+        ),
+        "free levels": any(level and not asked for level, asked in going_on),
+        "free beams among others": any(0 < asked < len(level) for level, asked in going_on),
+        "finished beside unfinished": any(
+            {beam.path[-1] == PAD for beam in level} == {True, False} for level in beams
+        ),
+    }
+    # Finished items are free under every convention; here forced steps are meant.
+    if case.convention != "TRIE":
+        happened["free levels"] = happened["free beams among others"] = False
+    return [name for name, did in happened.items() if did]
+
+
+def _how_many(left: int, wanted: int) -> str:
+    if left == wanted - 1 and left > 1:
+        return "K - 1"
+    few = "fewer" if left < wanted else "enough"
+    return {0: "none", 1: "one"}.get(left, few)
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_search_equals_reference(
+    chunk: int, record_property: Callable[[str, object], None]
+) -> None:
+    """Every chunk has every catalogue, convention, way, place and combination of filters."""
     torch.set_num_threads(1)
-    return [make_world(seed) for seed in range(WORLDS)]
-
-
-@pytest.mark.parametrize("draft", DRAFTS)
-def test_speculative_search_equals_reference(worlds: list[World], draft: str) -> None:
     seen = Seen()
-    for number, world in enumerate(worlds):
-        rng = np.random.default_rng([number, DRAFTS.index(draft)])
+    for position in range(WORLDS_PER_CHUNK):
+        number = chunk * WORLDS_PER_CHUNK + position
+        world, rng = World.make(number), np.random.default_rng([number, 3])
         for _ in range(CASES_PER_WORLD):
-            case = make_case(world, rng)
-            assert_equal(case, run_case(case, draft, rng, seen), expected_items(case))
-    # The suite is worth little unless it went everywhere.
-    assert seen.repairs > 20
-    assert seen.exhausted > 20
-    assert seen.empty > 0
-    assert seen.collisions > 10
-    assert min(seen.accepted[depth] for depth in range(3)) > 0
-    assert (seen.dropped > 100) == (draft == "lying")
-    if draft == "same":
-        assert max(seen.accepted) == 4  # L = 6: root, then the whole item in one pass
-
-
-def test_plain_search_equals_reference(worlds: list[World]) -> None:
-    for number, world in enumerate(worlds):
-        rng = np.random.default_rng([number, 99])
-        for _ in range(2):
-            case = make_case(world, rng)
-            excluded = world.trie.index_of(case.excluded)
-            leaf_filter = exclude(world.trie, excluded)
-            spec = SearchSpec(case.prompt, case.beam_width, leaf_filter)
-            turn = plain_search(SearchModel.open(world.runner, world.tensors), spec)
-            ranked = rank_items(
-                world.trie,
-                turn.beams.nodes,
-                turn.beams.scores,
-                case.num_items,
-                lambda items, gone=excluded: ~np.isin(items, gone),
-            )
-            assert_equal(case, ranked, expected_items(case))
-
-
-def test_levels_too_large_for_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host's piecewise gather of children answers what its tables do."""
-    monkeypatch.setattr(host_expansion, "MAX_TABLE_ENTRIES", 0)
-    for seed in (1, 2, 3, 5, 9, 11):
-        world = make_world(seed)
-        rng = np.random.default_rng(seed)
-        for draft in DRAFTS:
-            case = make_case(world, rng)
-            assert_equal(case, run_case(case, draft, rng, Seen()), expected_items(case))
-
-
-@pytest.mark.parametrize("grid", [0.5, 4.0, 1e6])
-def test_exact_ties_follow_the_path_order(grid: float) -> None:
-    """Rounded logits: many choices are exact ties, decided by the paths alone."""
-    ties = 0
-    for seed in range(10):
-        world = make_world(seed, grid)
-        rng = np.random.default_rng(seed)
-        for draft in DRAFTS:
-            case = make_case(world, rng)
-            want = expected_items(case)
-            ties += len({item.score for item in want}) < len({item.path for item in want})
-            assert_equal(case, run_case(case, draft, rng, Seen()), want)
-    assert ties > 4
+            # Counted through the chunk: 32, 3 and 7 have no common divisor.
+            kinds = FILTER_COMBINATIONS[seen.cases % len(FILTER_COMBINATIONS)]
+            convention = CONVENTIONS[seen.cases % len(CONVENTIONS)]
+            way = WAYS[seen.cases % len(WAYS)]
+            case = make_case(world, rng, kinds, convention, way)
+            seen.add(case, *compare(case, rng))
+    record_property("seen", seen.summary())
+    print(seen.summary())
+    seen.assert_everywhere()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import pytest
@@ -10,9 +10,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from specbeam.client_types import Interaction, Recommendation
-from specbeam.decoding.reference import ReferenceItem, reference_beam_search
+from specbeam.decoding.reference import (
+    PAD,
+    CatalogItem,
+    PlainFilter,
+    ReferenceItem,
+    ReferenceSpec,
+    reference_beam_search,
+)
 from tests.bundles import exact_norms, tiny_bundle
-from tests.exactness.models import whole_prefix_logprobs
+from tests.exactness.models import WholePrefixes
 from tests.stack import Stack, running
 
 CASES = 60
@@ -29,38 +36,44 @@ class Reference:
     """The slow beam search on the bundle's own checkpoint, with transformers' attention."""
 
     def __init__(self, stack: Stack) -> None:
-        self._bundle = stack.bundle
         trie = stack.bundle.trie
         numbers = np.arange(trie.num_items)
-        ids = [trie.item_id(int(n)) for n in numbers]
-        self.paths = dict(zip(ids, map(tuple, trie.paths(numbers).tolist()), strict=True))
-        self.popularity = dict(zip(ids, trie.popularity.tolist(), strict=True))
+        paths = trie.paths(numbers).tolist()
+        self.catalog = {
+            trie.item_id(int(number)): CatalogItem(
+                tuple(path[: path.index(PAD)] if PAD in path else path),
+                int(trie.popularity[number]),
+            )
+            for number, path in zip(numbers, paths, strict=True)
+        }
         model = AutoModelForCausalLM.from_pretrained(
             str(stack.bundle.target_dir), dtype=torch.float64, attn_implementation="sdpa"
         )
-        self._law = whole_prefix_logprobs(model.eval())
+        self._law = WholePrefixes(model.eval())
 
     def answer(
-        self, history: list[str], k: int, width: int, excluded: set[str]
-    ) -> list[ReferenceItem]:
-        prompt = [1, *(token for item in history for token in self.paths[item])]
-        return reference_beam_search(
-            self.paths, self.popularity, prompt, self._law, width, k, excluded
-        )
+        self, history: list[str], k: int, width: int, item_filter: PlainFilter
+    ) -> tuple[ReferenceItem, ...]:
+        prompt = [1, *(token for item in history for token in self.catalog[item].path)]
+        spec = ReferenceSpec(prompt, width, k, item_filter=item_filter)
+        return reference_beam_search(self.catalog, spec, self._law).items
 
 
 async def test_served_answers_equal_the_reference(stack: Stack) -> None:
     reference = Reference(stack)
-    ids = sorted(reference.paths)
+    ids = sorted(reference.catalog)
     rng = np.random.default_rng(11)
     speculated = 0
     for _ in range(CASES):
         history = [str(item) for item in rng.choice(ids, int(rng.integers(1, 30)))]
         k = int(rng.choice([1, 2, 5, 10, 20, 50]))
         width = k + int(rng.choice([0, 0, 3, 10]))
-        share = float(rng.choice([0.0, 0.1, 0.9]))
-        excluded = [item for item in ids if rng.random() < share]
-        want = reference.answer(history, k, width, {*excluded, *history})
+        excluded = _share(rng, ids, [0.0, 0.1, 0.9])
+        allowed = _share(rng, ids, [0.02, 0.3, 1.0]) if rng.random() < 0.4 else None
+        item_filter = PlainFilter(
+            frozenset([*excluded, *history]), None if allowed is None else frozenset(allowed)
+        )
+        want = reference.answer(history, k, width, item_filter)
         for way in ("off", "on"):
             answer = await stack.client.recommend(
                 events=[Interaction(item) for item in history],
@@ -69,16 +82,23 @@ async def test_served_answers_equal_the_reference(stack: Stack) -> None:
                 max_rows=max(width, int(rng.choice([16, 64, 128]))),
                 exclude_history=True,
                 exclude_item_ids=excluded,
+                **({} if not allowed else {"allow_item_ids": allowed}),
                 speculation="on" if way == "on" else "off",
             )
             check(answer, want)
-            assert answer.work.speculation_used == (way == "on")
+            # Where nothing is allowed the search ends at the root.
+            assert answer.work.speculation_used == (way == "on" and len(want) > 0)
             speculated += answer.work.drafted_nodes > 0
     assert speculated > CASES / 2
     await stack.until_slots_are_back()
 
 
-def check(answer: Recommendation, want: list[ReferenceItem]) -> None:
+def _share(rng: np.random.Generator, ids: list[str], shares: list[float]) -> list[str]:
+    share = float(rng.choice(shares))
+    return [item for item in ids if rng.random() < share]
+
+
+def check(answer: Recommendation, want: Sequence[ReferenceItem]) -> None:
     assert [item.item_id for item in answer.items] == [item.item_id for item in want]
     assert [item.tokens for item in answer.items] == [item.path for item in want]
     np.testing.assert_allclose(

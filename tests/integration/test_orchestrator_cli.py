@@ -11,7 +11,7 @@ import pytest
 
 from specbeam.cli import exit_codes
 from specbeam.cli.main import run
-from tests.bundles import tiny_bundle
+from tests.bundles import item_facts, tiny_bundle
 from tests.stack import running
 
 pytestmark = pytest.mark.slow
@@ -59,6 +59,36 @@ async def test_recommend_prints_titles_and_what_it_took(
 
         assert await _recommend("--address", address, "--items", "no") == exit_codes.BAD_INPUT
     assert await _recommend("--address", "127.0.0.1:9", "--user", "a") == exit_codes.UNAVAILABLE
+
+
+async def test_recommend_takes_filters(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bundle = tiny_bundle(facts=True)
+    facts = {item.item_id: item for item in item_facts(bundle)}
+    campaign = tmp_path / "campaign.txt"
+    campaign.write_text("\n".join(list(facts)[:150]))
+    async with running(bundle) as stack:
+        asked = ("--address", f"127.0.0.1:{stack.orchestrator.port}", "--json")
+        tags = ("--require-tag", "half", "--require-tag", "third|quarter")
+        listed = ("--allow-file", str(campaign), "--exclude", "item-0001")
+        code = await _recommend(*asked, *tags, *listed, "--created-after", "2023-11-20")
+        answer = json.loads(_printed(capsys.readouterr().out))
+        assert code == exit_codes.OK
+        assert answer["items"]
+        for item in answer["items"]:
+            found = facts[item["item_id"]]
+            assert "half" in found.tags and found.tags & {"third", "quarter"}
+            assert found.created_at_ms is not None and found.created_at_ms >= 1_700_438_400_000
+            assert item["item_id"] in list(facts)[:150] and item["item_id"] != "item-0001"
+        assert answer["filter"] == {
+            "exclude_history": None,
+            "exclude_item_ids": ["item-0001"],
+            "allow_item_ids": list(facts)[:150],
+            "required_tags": [["half"], ["third", "quarter"]],
+            "created_after_ms": 1_700_438_400_000,
+        }
+        assert await _recommend(*asked, "--require-tag", "nope") == exit_codes.BAD_INPUT
+        assert "the catalogue has no tag 'nope'" in capsys.readouterr().err
+        assert await _recommend(*asked, "--created-after", "soon") == exit_codes.USAGE
 
 
 @pytest.mark.parametrize("how", [(), ("--processes",)], ids=["one process", "processes"])

@@ -39,6 +39,7 @@ RULES = (
     # peft is imported where an adapter is merged, nowhere else.
     Rule("specbeam.engine", _MODELS | {"peft"}, _CORE_PACKAGES),
     Rule("specbeam.bundle", _MODELS, _CORE_PACKAGES),
+    Rule("specbeam.packing", _MODELS | {"pyarrow"}, _CORE_PACKAGES),
     Rule("specbeam.storage", frozenset({"redis"}), ("specbeam.runtime.errors",)),
     Rule("specbeam.training", _MODELS | {"pyarrow", "rich"}, _CORE_PACKAGES),
 )

@@ -458,7 +458,9 @@ class Work(_message.Message):
     cached_tokens: _builtins.int
     """Prompt tokens whose KV states were found instead of computed."""
     accepted_levels: _builtins.int
-    """Levels won by drafts: levels settled beyond one per pass."""
+    """Levels settled beyond one per pass: by drafts, by taking thin levels whole, or
+    because there was no choice.
+    """
     drafted_nodes: _builtins.int
     """Nodes the drafts proposed."""
     dropped_nodes: _builtins.int

@@ -77,8 +77,9 @@ class Open(_message.Message):
     @_builtins.property
     def resume(self) -> _session_pb2.Beams:
         """Exact beams of an earlier session to go on from. Absent = start at the root,
-        and the answer holds the level-1 beams. Present = they are answered unchanged
-        once the prompt is in place.
+        and the answer holds the level-1 beams, or those of the deepest level that needs
+        no further pass. Present = they are answered unchanged once the prompt is in
+        place.
         """
 
     @_builtins.property
@@ -175,8 +176,8 @@ class Advance(_message.Message):
     a tree is cut to the surviving beams.
     """
     plain_steps: _builtins.int
-    """Take this many levels, one pass each, without a draft. At least 1; stops at
-    the last level.
+    """Take this many levels, one pass each, without a draft. At least 1; levels that
+    need no pass are taken on top; stops at the last level.
     """
     @_builtins.property
     def tree(self) -> _session_pb2.CandidateTree:
@@ -282,7 +283,7 @@ class TurnStats(_message.Message):
     prompt_rows: _builtins.int
     """Prompt positions computed."""
     accepted_levels: _builtins.int
-    """Levels settled beyond the one a plain step would have settled in each pass."""
+    """Levels settled beyond one in each pass, by a tree or without any choice."""
     dropped_nodes: _builtins.int
     """Drafted nodes thrown away: bad parent or token, duplicate, filtered out, dead
     beam, over the row limit, or below such a node.

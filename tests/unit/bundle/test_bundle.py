@@ -1,17 +1,23 @@
-"""Bundles: round trip, every kind of damage, the prompt window."""
+"""Bundles: round trip, every kind of damage, another format."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from specbeam.bundle import BundleError, PromptTemplate, Window, load_bundle, write_bundle
+from specbeam.bundle import (
+    Bundle,
+    BundleError,
+    BundleParts,
+    LevelTokens,
+    load_bundle,
+    write_bundle,
+)
 from tests.bundles import tiny_bundle
 
 
@@ -19,6 +25,19 @@ from tests.bundles import tiny_bundle
 def copy(tmp_path: Path) -> Path:
     shutil.copytree(tiny_bundle().path, tmp_path / "bundle")
     return tmp_path / "bundle"
+
+
+def parts_of(bundle: Bundle, **changes: object) -> BundleParts:
+    manifest = bundle.manifest
+    parts = BundleParts(
+        name=manifest.name,
+        trie=bundle.trie,
+        template=bundle.template,
+        vocab_size=manifest.vocab_size,
+        target_dir=bundle.target_dir,
+        levels=manifest.levels,
+    )
+    return dataclasses.replace(parts, **changes)  # type: ignore[arg-type]
 
 
 def test_loaded_bundle_is_what_was_written(copy: Path) -> None:
@@ -74,6 +93,10 @@ def test_all_problems_are_listed(copy: Path) -> None:
         {"fingerprints": {}},
         {"item_length": 7},
         {"vocab_size": 4},
+        {"levels": [{"name": "a", "ranges": [[3, 12]]}]},
+        {"levels": [{"name": "a", "ranges": [[9, 2], [3, 2]]}]},
+        {"levels": [{"name": name, "ranges": [[3, 12]]} for name in "abcd"]},
+        {"default_beam_width": 0},
     ],
 )
 def test_wrong_manifest_is_refused(copy: Path, change: dict[str, object]) -> None:
@@ -83,42 +106,98 @@ def test_wrong_manifest_is_refused(copy: Path, change: dict[str, object]) -> Non
         load_bundle(copy)
 
 
+def test_a_bundle_of_format_1_tells_how_to_repack_it(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest |= {"format": 1, "levels": [{"name": "a", "token_offset": 3, "size": 12}]}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError) as caught:
+        load_bundle(copy)
+    (problem,) = caught.value.problems
+    assert f"specbeam bundle pack NEW --target {copy}/target" in problem
+    assert f"--drafter default={copy}/drafters/default" in problem
+
+
 def test_a_directory_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("keep me")
-    bundle = tiny_bundle()
     with pytest.raises(BundleError, match="left alone"):
-        write_bundle(
-            tmp_path,
-            name="x",
-            trie=bundle.trie,
-            template=bundle.template,
-            levels=bundle.manifest.levels,
-            vocab_size=bundle.manifest.vocab_size,
-            target_dir=bundle.target_dir,
-        )
+        write_bundle(tmp_path, parts_of(tiny_bundle()))
     assert (tmp_path / "precious").read_text() == "keep me"
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_window_moves_once_per_stride() -> None:
-    window = Window(max_items=50, stride=10)
-    starts = [window.start(length) for length in range(120)]
-    assert starts[:51] == [0] * 51
-    assert all(length - start <= 50 for length, start in enumerate(starts))
-    assert all(length - start > 40 for length, start in enumerate(starts) if length > 50)
-    assert {b - a for a, b in pairwise(starts)} == {0, 10}
-    with pytest.raises(ValueError, match="stride"):
-        Window(max_items=5, stride=6)
+def test_what_could_not_be_loaded_is_not_written(tmp_path: Path) -> None:
+    bundle = tiny_bundle()
+    parts = parts_of(bundle, levels=bundle.manifest.levels[:1] * bundle.trie.depth)
+    with pytest.raises(BundleError, match="its codebook has not got"):
+        write_bundle(tmp_path / "new", parts)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_prompt_starts_with_bos_and_keeps_its_prefix() -> None:
-    template = PromptTemplate(prefix=(1,), suffix=(7,))
-    paths = np.arange(12).reshape(3, 4) + 3
-    assert template.render(paths[:0]).tolist() == [1, 7]
-    shorter, longer = template.render(paths[:2]), template.render(paths)
-    assert longer[: len(shorter) - 1].tolist() == shorter[:-1].tolist()
-    assert PromptTemplate.from_json(template.to_json()) == template
-    assert PromptTemplate().fingerprint != template.fingerprint
+def test_every_missing_part_is_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    parts = parts_of(
+        tiny_bundle(),
+        target_dir=tmp_path / "gone",
+        drafters={"small": tmp_path / "gone too"},
+        adapter_dir=tmp_path / "adapter",
+    )
+    with pytest.raises(BundleError) as caught:
+        write_bundle(tmp_path / "new", parts)
+    assert len(caught.value.problems) == 3
+
+
+def test_adapter_and_tokenizer_are_copied_and_digested(tmp_path: Path) -> None:
+    adapter, tokenizer = tmp_path / "lora", tmp_path / "tokenizer"
+    for folder in (adapter, tokenizer):
+        folder.mkdir()
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (adapter / "adapter_model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    (adapter / "README.md").write_text("not part of the adapter")
+    (tokenizer / "tokenizer.json").write_text("{}")
+    original = tiny_bundle()
+    parts = parts_of(original, adapter_dir=adapter, tokenizer_dir=tokenizer)
+    bundle = write_bundle(tmp_path / "first", parts)
+    assert bundle.adapter_dir == tmp_path / "first/target/adapter"
+    assert bundle.tokenizer_dir == tmp_path / "first/tokenizer"
+    extra = {name for name in bundle.manifest.contents if "adapter" in name or "tokenizer" in name}
+    assert extra == {
+        "target/adapter/adapter_config.json",
+        "target/adapter/adapter_model.safetensors",
+        "tokenizer/tokenizer.json",
+    }
+    assert bundle.manifest.fingerprints.model != original.manifest.fingerprints.model
+    # A target that is packed again brings its adapter along.
+    again = write_bundle(tmp_path / "second", parts_of(bundle))
+    assert again.manifest.fingerprints.model == bundle.manifest.fingerprints.model
+    _flip(again.path / "target/adapter/adapter_config.json")
+    with pytest.raises(BundleError, match=r"target/adapter/adapter_config\.json does not match"):
+        load_bundle(again.path)
+
+
+def test_a_drafter_keeps_its_kind(tmp_path: Path) -> None:
+    original = tiny_bundle()
+    drafter = tmp_path / "drafter"
+    shutil.copytree(original.drafter_dir("default"), drafter)
+    (drafter / "drafter.json").write_text('{"kind": "other"}')
+    bundle = write_bundle(tmp_path / "new", parts_of(original, drafters={"d": drafter}))
+    assert json.loads((bundle.drafter_dir("d") / "drafter.json").read_text())["kind"] == "other"
+
+
+def test_progress_ends_with_all_bytes(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    write_bundle(tmp_path / "new", parts_of(tiny_bundle()), lambda *step: told.append(step))
+    assert told[-1][1] == told[-1][2] > 0
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+def test_a_codebook_is_a_union_of_runs() -> None:
+    level = LevelTokens.of_tokens("a", [9, 3, 4, 5, 11, 10, 3])
+    assert level.ranges == ((3, 3), (9, 3))
+    assert level.token_ids().tolist() == [3, 4, 5, 9, 10, 11]
+    assert level.size == 6
+    for ranges in [(), ((3, 0),), ((3, 2), (4, 1)), ((-1, 2),)]:
+        with pytest.raises(ValueError, match="level a"):
+            LevelTokens("a", ranges)
 
 
 def _flip(file: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from orchestrator.ports import SessionLost, SessionSpec
 from specbeam.bundle import Fingerprints
+from specbeam.catalog import LeafSpec
 from tests.orchestrator_fakes import LENGTH
 
 
@@ -18,7 +19,7 @@ def spec() -> SessionSpec:
         score_kind="VOCAB",
         prompt=np.arange(3),
         beam_width=2,
-        excluded_leaves=np.zeros(0, np.int32),
+        leaves=LeafSpec(),
         max_rows=64,
         item_length=LENGTH,
         vocab_size=100,

@@ -11,6 +11,7 @@ from orchestrator.breaker import Breaker
 from orchestrator.budget import draft_timeout_s
 from orchestrator.drafting import Proposal
 from orchestrator.ports import DraftedLevel, DraftInvalid
+from specbeam.catalog import PAD
 from specbeam.decoding.shape import DraftShape
 from specbeam.runtime.deadlines import CallBudget
 from tests.orchestrator_fakes import beams, drafted
@@ -120,6 +121,12 @@ def test_levels_become_one_tree() -> None:
     assert tree.base_level == 1
     assert tree.parents.tolist() == [0, 2, 2, 3, 5]
     assert tree.tokens.tolist() == [5, 5, 5, 7, 7]
+
+
+def test_padding_below_a_whole_item_is_part_of_a_tree() -> None:
+    proposal = _proposal()
+    proposal.add(drafted(1, 2, [0, 1], token=PAD))
+    assert proposal.tree().tokens.tolist() == [PAD, PAD]
 
 
 def test_empty_last_level_ends_a_proposal() -> None:

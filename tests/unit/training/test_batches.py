@@ -11,7 +11,7 @@ def make(dataset: Dataset, **changes: float) -> BatchMaker:
     return BatchMaker(
         dataset.histories("train"),
         dataset.items.paths,
-        PromptTemplate(),
+        PromptTemplate.of_codes(),
         **options,  # type: ignore[arg-type]
     )
 
@@ -21,7 +21,7 @@ def test_padded_rows_equal_the_serving_prompt(small_dataset: Dataset) -> None:
     short, longer = np.array([3], np.int32), np.array([5, 9, 2], np.int32)
     tokens = pad([short, longer], paths)
     assert tokens.shape == (2, 13)
-    template = PromptTemplate(prefix=(1,))
+    template = PromptTemplate.of_codes((1,))
     assert tokens[1].tolist() == template.render(paths[longer]).tolist()
     assert tokens[0, :5].tolist() == template.render(paths[short]).tolist()
     assert not tokens[0, 5:].any()

@@ -157,7 +157,7 @@ def test_a_phase_ends_when_its_minutes_are_spent(tmp_path: Path, small_dataset: 
     maker = BatchMaker(
         small_dataset.histories("train"),
         small_dataset.items.paths,
-        pipeline.PromptTemplate(),
+        pipeline.PromptTemplate.of_codes(),
         400,
         0.5,
         seed=0,
