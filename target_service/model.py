@@ -82,6 +82,7 @@ def load_target(
         slots=slots,
         max_prompt_tokens=bundle.max_prompt_tokens,
         max_rows=scratch_rows(bundle.trie.depth, max_rows, max_beam_width),
+        max_item_tokens=bundle.trie.depth,
     )
     runner = load_runner(bundle, bundle.target_dir, config)
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
