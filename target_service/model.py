@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from specbeam.bundle import Bundle, BundleError
+from specbeam.bundle import Bundle
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.model_service.loading import load_runner, open_bundle, open_search
 
@@ -73,9 +73,6 @@ def load_target(
             not there.
     """
     bundle = open_bundle(directory, device)
-    if bundle.adapter_dir is not None:
-        # Without it the answers would be those of another model.
-        raise BundleError(["the target has an adapter, which cannot be applied; merge it first"])
     config = RunnerConfig(
         device=device,
         dtype=dtype,

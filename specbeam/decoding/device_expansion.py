@@ -59,9 +59,11 @@ class DeviceExpansion(Expansion[torch.Tensor]):
     def _int32(self, array: np.ndarray | list[int]) -> torch.Tensor:
         return torch.from_numpy(np.array(array, np.int32)).to(self.device)
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+    def _tensor(
+        self, array: np.ndarray, dtype: type[np.int64] | type[np.float64] = np.int64
+    ) -> torch.Tensor:
         """Upload; from pinned memory the copy does not hold up the host."""
-        tensor = torch.from_numpy(np.array(array, dtype=np.int64))
+        tensor = torch.from_numpy(np.array(array, dtype=dtype))
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
@@ -137,8 +139,23 @@ class DeviceExpansion(Expansion[torch.Tensor]):
         allowed: Allowed,
     ) -> Verified:
         """See `Expansion.verify`; computed to the deepest possible level with flags, read once."""
-        nodes = self._tensor(beams.nodes)
-        scores = torch.from_numpy(beams.scores).to(self.device)
+        return _read_back(beams.level, self.walk(beams, scored, width, allowed))
+
+    @torch.inference_mode()
+    def walk(
+        self,
+        beams: Beams,
+        scored: dict[int, ScoredLevel[torch.Tensor]],
+        width: int,
+        allowed: Allowed,
+    ) -> list[Step]:
+        """Queue every level that may turn out to be decided; nothing is read from the device.
+
+        Returns:
+            Per level the nodes and scores of the next level's beams, and whether all beams of the
+            level were free or scored.
+        """
+        nodes, scores = self._tensor(beams.nodes), self._tensor(beams.scores, np.float64)
         level = beams.level
         steps: list[Step] = []
         while level < self.depth and (level in scored or self._has_free_nodes):
@@ -147,7 +164,7 @@ class DeviceExpansion(Expansion[torch.Tensor]):
             nodes, scores = self._expand(level, nodes, scores, logprobs, width)
             steps.append((nodes, scores, complete))
             level += 1
-        return _read_back(beams.level, steps)
+        return steps
 
     def _known(
         self,

@@ -10,7 +10,7 @@ They rank items differently and are never mixed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -65,6 +65,7 @@ class ColumnMap:
 
     offset: int = 0
     table: np.ndarray | None = None
+    _uploaded: dict[torch.device, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def host(self, tokens: np.ndarray) -> np.ndarray:
         """Return the column of each token; an arbitrary valid one for negative tokens."""
@@ -77,8 +78,9 @@ class ColumnMap:
     def device(self, tokens: torch.Tensor) -> torch.Tensor:
         """As `host`, on the device of `tokens`."""
         if self.table is not None:
-            table = torch.from_numpy(self.table).to(tokens.device)
-            return table[tokens]
+            if tokens.device not in self._uploaded:
+                self._uploaded[tokens.device] = torch.from_numpy(self.table).to(tokens.device)
+            return self._uploaded[tokens.device][tokens]
         return (tokens - self.offset).clamp_(min=0)
 
 

@@ -59,6 +59,8 @@ class LevelHead:
             raise ValueError(
                 f"token {largest} is beyond the model's vocabulary of {runner.vocab_size}"
             )
+        self._codes = [torch.from_numpy(ids).to(runner.device) for ids in self._codebooks]
+        self._columns = [column_map(ids) for ids in self._codebooks]
         whole = scoring.kind == "VOCAB" and runner.vocab_size <= WHOLE_VOCABULARY
         self._slices = None if whole or self._weight is None else self._cut(self._weight)
 
@@ -67,15 +69,15 @@ class LevelHead:
         apart = [ids for ids in self._codebooks if not _contiguous(ids)]
         if sum(map(len, apart)) > len(weight):
             return None
-        return [self._cut_level(weight, ids) for ids in self._codebooks]
+        return [self._cut_level(weight, level) for level in range(len(self._codebooks))]
 
-    def _cut_level(self, weight: torch.Tensor, ids: np.ndarray) -> HeadSlice:
+    def _cut_level(self, weight: torch.Tensor, level: int) -> HeadSlice:
+        ids = self._codebooks[level]
+        rows: slice | torch.Tensor = self._codes[level]
         if _contiguous(ids):
-            rows: slice | torch.Tensor = slice(int(ids[0]), int(ids[-1]) + 1)
-        else:
-            rows = torch.from_numpy(ids).to(weight.device)
+            rows = slice(int(ids[0]), int(ids[-1]) + 1)
         bias = None if self._bias is None else self._bias[rows]
-        return HeadSlice(weight[rows], bias, column_map(ids))
+        return HeadSlice(weight[rows], bias, self._columns[level])
 
     @torch.inference_mode()
     def scores(self, levels: list[tuple[int, int]], hidden: torch.Tensor) -> list[LevelScores]:
@@ -107,9 +109,8 @@ class LevelHead:
             return [LevelScores(group, ColumnMap(), over_children) for group in groups]
         found = []
         for (level, _), group in zip(levels, groups, strict=True):
-            ids = self._codebooks[level]
-            codes = group[:, torch.from_numpy(ids).to(group.device)]
-            found.append(LevelScores(torch.log_softmax(codes, dim=-1), column_map(ids)))
+            codes = group.index_select(1, self._codes[level])
+            found.append(LevelScores(torch.log_softmax(codes, dim=-1), self._columns[level]))
         return found
 
     def _from_slices(
