@@ -121,6 +121,12 @@ bench-overhead: $(RUNTIME)  ## Measure the services' overhead at K = 10 (BUNDLE,
 	@test -n "$(BUNDLE)" -a -n "$(DATASET)" || { echo "usage: make bench-overhead BUNDLE=DIR DATASET=DIR"; exit 2; }
 	$(BENCH) served $(BUNDLE) --dataset $(DATASET) --k 10 --prompts 30 --requests 60 --out $(RESULTS)/overhead-small.json
 
+.PHONY: bench-catalog
+bench-catalog: $(RUNTIME)  ## Measure large random catalogues under filters (no bundle needed; some 4 minutes, 8 GB)
+	$(BENCH) catalog --out $(RESULTS)/catalog-1m-4x256.json
+	$(BENCH) catalog --levels 3 --codes 8192 --out $(RESULTS)/catalog-1m-3x8192.json
+	$(BENCH) catalog --items 10000000 --repeats 50 --out $(RESULTS)/catalog-10m-4x256.json
+
 .PHONY: bench-forward
 bench-forward: $(RUNTIME)  ## Measure one forward against a hand-written one (no bundle needed; some 2 minutes)
 	$(BENCH) forward --out $(RESULTS)/forward.json

@@ -87,6 +87,7 @@ def load_drafter(
         slots=slots,
         max_prompt_tokens=bundle.max_prompt_tokens,
         max_rows=scratch_rows(bundle.trie.depth, max_nodes, max_beam_width),
+        max_item_tokens=bundle.trie.depth,
     )
     runner = load_runner(bundle, bundle.drafter_dir(drafter), config)
     limits = Limits(bundle.max_prompt_tokens, max_nodes, max_beam_width)

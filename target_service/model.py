@@ -73,15 +73,13 @@ def load_target(
             not there.
     """
     bundle = open_bundle(directory, device)
-    if bundle.adapter_dir is not None:
-        # Without it the answers would be those of another model.
-        raise BundleError(["the target has an adapter, which cannot be applied; merge it first"])
     config = RunnerConfig(
         device=device,
         dtype=dtype,
         slots=slots,
         max_prompt_tokens=bundle.max_prompt_tokens,
         max_rows=scratch_rows(bundle.trie.depth, max_rows, max_beam_width),
+        max_item_tokens=bundle.trie.depth,
     )
     runner = load_runner(bundle, bundle.target_dir, config)
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)

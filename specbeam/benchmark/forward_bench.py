@@ -16,9 +16,10 @@ from transformers import LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from specbeam.benchmark.conditions import conditions, median
-from specbeam.benchmark.minimal_forward import MinimalForward, plain_linear
+from specbeam.benchmark.minimal_forward import Linear, MinimalForward, plain_linear
 from specbeam.benchmark.shapes import SHAPES, random_model
 from specbeam.engine import ModelRunner, RunnerConfig
+from specbeam.engine.linear import linear_of, worth_packing
 from specbeam.engine.runner import DTYPES
 
 Forward = Callable[[], torch.Tensor]
@@ -61,7 +62,11 @@ class TreePass:
 
 
 class ForwardBench:
-    """The engine's runner and the hand-written forward, loaded from one checkpoint."""
+    """The engine's runner and the hand-written forward, loaded from one checkpoint.
+
+    The latter twice: on the weights as they are stored, and on weights packed as the engine packs
+    them, which leaves nothing but what the engine adds around its multiplications.
+    """
 
     def __init__(self, spec: ForwardBenchSpec) -> None:
         """Write a random checkpoint, load it twice and run the prompt."""
@@ -80,6 +85,7 @@ class ForwardBench:
             self.runner = ModelRunner.load(directory, config)
             model = LlamaForCausalLM.from_pretrained(directory, dtype=DTYPES[spec.dtype]).eval()
         self.minimal = MinimalForward(model, plain_linear)
+        self.packed = MinimalForward(model, _engines_linear)
         self.runner.prefill(_SLOT, self._tokens(spec.prompt_tokens))
         self._slot = self.runner.pool.view(_SLOT).clone()
 
@@ -114,6 +120,7 @@ class ForwardBench:
             "median_ms": medians,
             "best_ms": {name: min(times) for name, times in ms.items()},
             "ratio": medians["engine"] / medians["minimal"],
+            "ratio_to_packed": medians["engine"] / medians["minimal_packed"],
             "largest_difference": float((logits["engine"] - logits["minimal"]).abs().max()),
             "largest_logit": float(logits["minimal"].abs().max()),
         }
@@ -124,7 +131,15 @@ class ForwardBench:
         def engine() -> torch.Tensor:
             return self.runner.logits(self.runner.forward_rows(_SLOT, *arguments))
 
-        return {"engine": engine, "minimal": lambda: self.minimal(self._slot, *arguments)}
+        return {
+            "engine": engine,
+            "minimal": lambda: self.minimal(self._slot, *arguments),
+            "minimal_packed": lambda: self.packed(self._slot, *arguments),
+        }
+
+
+def _engines_linear(weight: torch.Tensor) -> Linear:
+    return linear_of(weight, None, packed=worth_packing(weight))
 
 
 def _write_checkpoint(spec: ForwardBenchSpec, directory: Path) -> None:

@@ -113,7 +113,11 @@ class SearchBench:
         torch.set_num_threads(spec.threads)
         self.bundle, self.spec, self.users = bundle, spec, users
         config = RunnerConfig(
-            dtype=spec.dtype, slots=1, max_prompt_tokens=bundle.max_prompt_tokens, max_rows=640
+            dtype=spec.dtype,
+            slots=1,
+            max_prompt_tokens=bundle.max_prompt_tokens,
+            max_rows=640,
+            max_item_tokens=bundle.trie.depth,
         )
         self.target = ModelRunner.load(bundle.target_dir, config)
         self.draft = ModelRunner.load(bundle.drafter_dir(bundle.manifest.drafters[0]), config)

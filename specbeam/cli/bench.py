@@ -288,9 +288,10 @@ def _print_forward(result: dict[str, Any]) -> None:
             f"{cell['threads']} x {cell['rows']}",
             *(f"{cell['median_ms'][way]:.2f}" for way in ways),
             f"{cell['ratio']:.3f}",
+            f"{cell['ratio_to_packed']:.3f}",
             f"{cell['largest_difference']:.1e}",
         ]
         for cell in result["cells"]
     ]
-    columns = ["threads x rows", *(f"{way} ms" for way in ways), "ratio", "difference"]
-    print_table("One forward (medians; ratio = engine / minimal)", columns, rows)
+    columns = ["threads x rows", *(f"{way} ms" for way in ways), "ratio", "to packed", "difference"]
+    print_table("One forward (medians; ratios are engine / minimal)", columns, rows)

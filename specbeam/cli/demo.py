@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -75,11 +75,23 @@ def demo(work_dir: Path, threads: int, as_json: bool) -> int:
     return exit_codes.OK if all(c.identical for c in comparisons) else exit_codes.FAILURE
 
 
+def _is_usable(bundle_dir: Path, note: Callable[..., None]) -> bool:
+    """Whether the demo's own earlier bundle can still be served; it is made again if not."""
+    from specbeam.bundle import BundleError, load_bundle
+
+    try:
+        load_bundle(bundle_dir)
+    except BundleError as error:
+        note(f"training again, the bundle trained before cannot be used: {error}")
+        return False
+    return True
+
+
 def _ensure_bundle(work_dir: Path, threads: int) -> Path:
     """Return the bundle, generated and trained where it is missing."""
     bundle_dir = work_dir / "bundle"
     note = progress_console().print
-    if (bundle_dir / "manifest.json").is_file():
+    if (bundle_dir / "manifest.json").is_file() and _is_usable(bundle_dir, note):
         note(f"using the bundle trained before: {bundle_dir}")
         return bundle_dir
     from specbeam.training.dataset_files import write_dataset

@@ -117,27 +117,34 @@ def widen_exhaustively(
     """
     chosen: dict[int, np.ndarray] = {}
     parents = np.asarray(beams.nodes)
+    # Free nodes between a node and the row above it: a row below them needs theirs too.  A free
+    # node has one child to go on with, so no two rows share them.
+    skipped = np.zeros(len(parents), np.int64)
     for level in range(beams.level + 1, trie.depth):
         nodes = _with_parents(trie, level, drafted.get(level), parents)
         nodes = _ordered_union(nodes, _children_if_thin(trie, level, parents))
         if not len(nodes):
             break
         nodes = nodes[alive(level, nodes)]
-        costs = needs_row(level, nodes)
-        nodes, costs = _within(nodes, costs, budget)
-        if not len(nodes):
+        needed = needs_row(level, nodes)
+        above = skipped[_places(parents, ancestors(trie, level, nodes, level - 1))]
+        costs = np.where(needed, above + 1, 0)
+        affordable = np.cumsum(costs) <= max(budget, 0)
+        parents, needed = nodes[affordable], needed[affordable]
+        if not len(parents):
             break
-        if costs.any():
-            chosen[level] = nodes[costs]
-            budget -= int(costs.sum())
-        parents = nodes
+        if needed.any():
+            chosen[level] = parents[needed]
+            budget -= int(costs[affordable].sum())
+        skipped = np.where(needed, 0, above[affordable] + 1)
     return chosen
 
 
-def _within(nodes: np.ndarray, costs: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first nodes that cost no more than `budget` rows in all."""
-    affordable = np.cumsum(costs) <= max(budget, 0)
-    return nodes[affordable], costs[affordable]
+def _places(among: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """Where each of `nodes` stands in `among` (distinct, any order).  Shape (n,), int64."""
+    order = np.argsort(among)
+    found: np.ndarray = order[np.searchsorted(among[order], nodes)]
+    return found
 
 
 def _with_parents(

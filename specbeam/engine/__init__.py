@@ -1,15 +1,19 @@
 """One model on one device: tree-attention forward, KV slots, sessions, whole searches."""
 
+from specbeam.engine.adapters import MissingExtraError
 from specbeam.engine.drafter import DraftedLevel, DraftSession
 from specbeam.engine.kv_pool import NoFreeSlotError
 from specbeam.engine.runner import ModelRunner, RunnerConfig
 from specbeam.engine.search import SearchSpec, SpeculationSpec, plain_search, speculative_search
 from specbeam.engine.session import BeamSession, SearchModel, Turn
+from specbeam.engine.support import ContextTooShortError, UnsupportedModelError
 
 __all__ = [
     "BeamSession",
+    "ContextTooShortError",
     "DraftSession",
     "DraftedLevel",
+    "MissingExtraError",
     "ModelRunner",
     "NoFreeSlotError",
     "RunnerConfig",
@@ -17,6 +21,7 @@ __all__ = [
     "SearchSpec",
     "SpeculationSpec",
     "Turn",
+    "UnsupportedModelError",
     "plain_search",
     "speculative_search",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from specbeam.engine.devices import upload
+
 
 class NoFreeSlotError(RuntimeError):
     """Every slot is leased."""
@@ -90,5 +92,5 @@ class KvPool:
             rows: scratch rows to keep, in their new order.  Shape (k,), int64.
         """
         data = self._data[slot]
-        kept = data.index_select(3, torch.as_tensor(rows + prompt_tokens, device=data.device))
+        kept = data.index_select(3, upload(rows + prompt_tokens, data.device))
         data[:, :, :, prompt_tokens : prompt_tokens + len(rows)] = kept

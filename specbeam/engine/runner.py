@@ -10,17 +10,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from specbeam.engine.decoder import SlotRows, tree_mask
+from specbeam.engine.devices import upload
 from specbeam.engine.kv_pool import KvGeometry, KvPool
 from specbeam.engine.meter import PassMeter
-from specbeam.engine.transformers_adapter import (
-    SlotCache,
-    body_of,
-    fold_mask,
-    head_of,
-    load_causal_lm,
-    prepare,
-    run_body,
-)
+from specbeam.engine.transformers_adapter import load_causal_lm, take_apart
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
@@ -36,6 +30,7 @@ class RunnerConfig:
         max_prompt_tokens: longest prompt.
         max_rows: scratch rows of a slot; must hold the rows of one pass plus those kept from
             before.
+        max_item_tokens: longest item, L; a catalogue's depth.
     """
 
     device: str = "cpu"
@@ -43,49 +38,68 @@ class RunnerConfig:
     slots: int = 4
     max_prompt_tokens: int = 256
     max_rows: int = 512
+    max_item_tokens: int = 64
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype is {self.dtype!r}, not one of {', '.join(DTYPES)}")
-        if min(self.slots, self.max_prompt_tokens, self.max_rows) < 1:
-            raise ValueError(f"slots, max_prompt_tokens and max_rows must be positive: {self}")
+        if min(self.slots, self.max_prompt_tokens, self.max_rows, self.max_item_tokens) < 1:
+            raise ValueError(f"slots, tokens and rows must be positive: {self}")
 
 
 class ModelRunner:
-    """A causal LM with preallocated KV slots.  All calls come from one thread."""
+    """A causal LM with preallocated KV slots.  All calls come from one thread.
+
+    On CUDA `prefill` and `forward_rows` queue their work and return without waiting for it.
+
+    Attributes:
+        config: how the model is run.
+        device: where.
+        dtype: of weights and KV slots.
+        hidden_size: width of a hidden state.
+        vocab_size: V.
+        head_weight: of the LM head, shape (V, hidden); None when it is not a plain linear layer.
+        head_bias: of the LM head, shape (V,); None without one.
+        meter: of the passes run.
+        pool: the KV slots.
+    """
 
     def __init__(self, model: PreTrainedModel, config: RunnerConfig) -> None:
-        """Prepare `model` (already of the right dtype) and allocate the slots."""
+        """Take `model` (already of the right dtype) apart and allocate the slots.
+
+        Raises:
+            UnsupportedModelError: the engine does not run its kind.
+            ContextTooShortError: it cannot see a whole prompt and an item at once.
+        """
         self.config = config
         self.device = torch.device(config.device)
-        self.model = prepare(model, self.device)
         self.dtype = DTYPES[config.dtype]
-        self._body, self._head = body_of(self.model), head_of(self.model)
-        self.meter = PassMeter(self._body)
+        parts = take_apart(model, self.device, config.max_prompt_tokens, config.max_item_tokens)
+        self._decoder, self._head, self.vocab_size = parts.decoder, parts.head, parts.vocab_size
+        self.meter = PassMeter(self._decoder)
         self.head_weight: torch.Tensor | None = None
         self.head_bias: torch.Tensor | None = None
         if type(self._head) is nn.Linear:
             self.head_weight, self.head_bias = self._head.weight, self._head.bias
-        shape = self.model.config
-        self.vocab_size = int(shape.vocab_size)
-        heads = int(shape.num_attention_heads)
-        kv_heads = int(getattr(shape, "num_key_value_heads", None) or heads)
-        head_dim = int(getattr(shape, "head_dim", None) or shape.hidden_size // heads)
-        self._heads_per_group = heads // kv_heads
+        shape = self._decoder.shape
+        self.hidden_size = shape.hidden
         positions = config.max_prompt_tokens + config.max_rows
-        geometry = KvGeometry(int(shape.num_hidden_layers), kv_heads, head_dim, positions)
+        geometry = KvGeometry(shape.layers, shape.kv_heads, shape.head_dim, positions)
         self.pool = KvPool(config.slots, geometry, self.dtype, self.device)
+        self._every_position = torch.arange(config.max_prompt_tokens, device=self.device)
 
     @classmethod
     def load(cls, directory: Path, config: RunnerConfig) -> ModelRunner:
-        """Load a checkpoint directory.
+        """Load a checkpoint directory; a LoRA adapter in its `adapter/` is merged.
 
         Raises:
+            UnsupportedModelError: the engine does not run its kind, or that of its adapter.
+            MissingExtraError: it has an adapter and peft is not installed.
+            ContextTooShortError: it cannot see a whole prompt and an item at once.
             OSError: the checkpoint is missing or damaged.
         """
-        model = load_causal_lm(directory, DTYPES[config.dtype], torch.device(config.device))
-        return cls(model, config)
+        return cls(load_causal_lm(directory, DTYPES[config.dtype]), config)
 
     @torch.inference_mode()
     def prefill(self, slot: int, prompt: np.ndarray) -> torch.Tensor:
@@ -98,10 +112,10 @@ class ModelRunner:
         Returns:
             Hidden state after the last token; see `logits`.  Shape (1, hidden).
         """
-        tokens = torch.as_tensor(prompt, dtype=torch.int64, device=self.device)
-        positions = torch.arange(len(prompt), device=self.device)
-        cache = SlotCache(self.pool.view(slot), 0, len(prompt))
-        hidden = run_body(self._body, tokens, positions, None, cache)
+        rows = len(prompt)
+        place = SlotRows(self.pool.view(slot), 0, rows, None)
+        tokens = upload(np.asarray(prompt, np.int64), self.device)
+        hidden: torch.Tensor = self._decoder(tokens, self._every_position[:rows], place)
         return hidden[-1:]
 
     @torch.inference_mode()
@@ -119,22 +133,28 @@ class ModelRunner:
             slot: leased slot.
             prompt_tokens: P; every row sees the whole prompt.
             tokens: vocabulary ids.  Shape (R,).
-            positions: position ids (by depth).  Shape (R,).
+            positions: position ids (by depth), below max_prompt_tokens + max_item_tokens.
+                Shape (R,).
             sees: which tree rows each row sees, itself included.  Shape (R, T + R), bool.
 
         Returns:
             Hidden states of every row; see `logits`.  Shape (R, hidden).
+
+        Raises:
+            ValueError: a position is too large.
         """
-        end = prompt_tokens + sees.shape[1]
-        cache = SlotCache(self.pool.view(slot), end - len(tokens), end)
-        mask = fold_mask(sees, prompt_tokens, self._heads_per_group, self.dtype)
-        return run_body(
-            self._body,
-            torch.as_tensor(tokens, dtype=torch.int64, device=self.device),
-            torch.as_tensor(positions, dtype=torch.int64, device=self.device),
-            mask.to(self.device),
-            cache,
-        )
+        if positions.max() >= self._decoder.positions:
+            raise ValueError(
+                f"position {positions.max()} is beyond the {self._decoder.positions} of prompt and"
+                " item"
+            )
+        end, shape = prompt_tokens + sees.shape[1], self._decoder.shape
+        ids = upload(np.stack([tokens, positions]).astype(np.int64, copy=False), self.device)
+        seen = upload(sees, self.device)
+        mask = tree_mask(seen, prompt_tokens, shape.heads_per_group, self.dtype)
+        place = SlotRows(self.pool.view(slot), end - len(tokens), end, mask)
+        hidden: torch.Tensor = self._decoder(ids[0], ids[1], place)
+        return hidden
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

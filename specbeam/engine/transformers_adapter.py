@@ -1,188 +1,181 @@
-"""The one module that touches transformers' attention and cache interfaces.
+"""The one module that knows how transformers builds a model.
 
-Both change between minor versions, so nothing else in the project may use them.  A model is run by
-its own code with our attention function (registered by name) and our cache object, which writes new
-keys and values into a preallocated slot instead of concatenating.
+A checkpoint is read, checked and initialised by transformers; then its weights move, layer by
+layer, into a `Decoder`.  What is relied on are the names of the modules, which are those of the
+checkpoint format, and the rotary module's own tables; transformers' attention, cache and mask
+interfaces, which change between minor versions, are not used.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.cache_utils import Cache
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-ATTENTION_NAME = "specbeam_tree"
+from specbeam.engine.adapters import ADAPTER_DIR, merge_adapter
+from specbeam.engine.decoder import Decoder, DecoderShape, LayerWeights
+from specbeam.engine.linear import Linear, linear_of, worth_packing
+from specbeam.engine.support import UnsupportedModelError, check_context, check_family
 
 
-class SlotCache(Cache):
-    """One forward's view of a KV slot.
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """A model taken apart.
 
     Attributes:
-        slot: keys and values of one slot.  Shape (layers, 2, G, S, D).
-        start: first position the new rows are written to.
-        end: one past the last position.
+        decoder: everything but the LM head.
+        head: the LM head.
+        vocab_size: V.
     """
 
-    def __init__(self, slot: torch.Tensor, start: int, end: int) -> None:
-        """Keep the view; nothing is copied."""
-        super().__init__(layers=[])
-        self.slot = slot
-        self.start = start
-        self.end = end
-
-    def update(
-        self,
-        key_states: torch.Tensor,
-        value_states: torch.Tensor,
-        layer_idx: int,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the new rows and return everything the slot holds so far."""
-        layer = self.slot[layer_idx]
-        layer[0, :, self.start : self.end] = key_states[0]
-        layer[1, :, self.start : self.end] = value_states[0]
-        return layer[0, None, :, : self.end], layer[1, None, :, : self.end]
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Rows held before this forward."""
-        return self.start
+    decoder: Decoder
+    head: nn.Module
+    vocab_size: int
 
 
-def tree_attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    causal_prefill: bool = False,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Grouped-query attention over a slot, without repeating keys or values per head.
-
-    The H / G query heads that share a key head are folded into the row axis, so one call per layer
-    reads each key once; `attention_mask` is already repeated for that by `fold_mask`.
+def load_causal_lm(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Load a checkpoint from disk only, on the CPU, its adapter merged.
 
     Args:
-        module: the attention layer (unused; part of the interface).
-        query: shape (1, H, R, D).
-        key: shape (1, G, S, D).
-        value: shape (1, G, S, D).
-        attention_mask: additive.  Shape (1, 1, H / G * R, S); ignored for a causal prefill.
-        scaling: score factor.
-        causal_prefill: the rows are a whole prompt from position 0.
-
-    Returns:
-        Output of shape (1, R, H, D), and None for the weights.
-    """
-    heads, rows, dim = query.shape[1:]
-    groups = key.shape[1]
-    if causal_prefill:
-        out = F.scaled_dot_product_attention(
-            query, key, value, is_causal=rows > 1, scale=scaling, enable_gqa=heads != groups
-        )
-        return out.transpose(1, 2), None
-    folded = query.reshape(1, groups, heads // groups * rows, dim)
-    out = F.scaled_dot_product_attention(
-        folded, key, value, attn_mask=attention_mask, scale=scaling
-    )
-    return out.view(1, heads, rows, dim).transpose(1, 2), None
-
-
-def fold_mask(
-    sees: np.ndarray, prompt_tokens: int, heads_per_group: int, dtype: torch.dtype
-) -> torch.Tensor:
-    """Return the additive mask `tree_attention` takes: 0 on what a row sees, -inf elsewhere.
-
-    Args:
-        sees: which tree rows each row sees.  Shape (R, T), bool.
-        prompt_tokens: P positions before them, seen by every row.
-        heads_per_group: H / G; the mask is repeated for each.
-        dtype: of the model.
-
-    Returns:
-        Shape (1, 1, H / G * R, P + T), on the CPU.
-    """
-    rows, tree_rows = sees.shape
-    folded = np.zeros((heads_per_group, rows, prompt_tokens + tree_rows), np.float32)
-    np.copyto(folded[:, :, prompt_tokens:], -np.inf, where=~sees)
-    return torch.from_numpy(folded).to(dtype).view(1, 1, heads_per_group * rows, -1)
-
-
-def load_causal_lm(directory: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """Load a checkpoint from disk only, with our attention.
-
-    Args:
-        directory: Hugging Face checkpoint.
+        directory: Hugging Face checkpoint; a LoRA adapter may stand below it in `adapter/`.
         dtype: parameter type.
-        device: where it runs.
 
     Raises:
+        UnsupportedModelError: the engine does not run its kind, or that of its adapter.
+        MissingExtraError: it has an adapter and peft is not installed.
         OSError: the checkpoint is missing or damaged.
     """
     disable_progress_bar()  # a service logs lines, not bars
+    config, _ = PreTrainedConfig.get_config_dict(str(directory), local_files_only=True)
+    check_family(config)
+    adapter = directory / ADAPTER_DIR
+    loaded_as = torch.promote_types(dtype, torch.float32) if adapter.is_dir() else dtype
     model = AutoModelForCausalLM.from_pretrained(
-        str(directory), dtype=dtype, local_files_only=True, use_safetensors=True
+        str(directory), dtype=loaded_as, local_files_only=True, use_safetensors=True
     )
-    return prepare(cast(PreTrainedModel, model), device)
-
-
-def prepare(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    """Switch a model to our attention, to inference and to `device`."""
-    if ATTENTION_NAME not in ALL_ATTENTION_FUNCTIONS:
-        ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, tree_attention)
-    model.config._attn_implementation = ATTENTION_NAME
-    model.requires_grad_(False)
-    model.eval()
-    return cast(PreTrainedModel, cast(nn.Module, model).to(device))
+    if adapter.is_dir():
+        model = merge_adapter(model, adapter)
+        # Not `model.to`: the rotary frequencies are a buffer and stay fp32.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
+    return cast(PreTrainedModel, model)
 
 
 def body_of(model: PreTrainedModel) -> nn.Module:
-    """Return the decoder stack (everything but the LM head)."""
+    """Return the decoder stack of an untouched model (everything but the LM head)."""
     return cast(nn.Module, model.get_decoder())
 
 
-def head_of(model: PreTrainedModel) -> nn.Module:
-    """Return the LM head."""
-    return cast(nn.Module, model.get_output_embeddings())
-
-
-def run_body(
-    body: nn.Module,
-    tokens: torch.Tensor,
-    positions: torch.Tensor,
-    mask: torch.Tensor | None,
-    cache: SlotCache,
-) -> torch.Tensor:
-    """Run the decoder stack over R rows of one sequence.
+def take_apart(
+    model: PreTrainedModel, device: torch.device, max_prompt_tokens: int, max_item_tokens: int
+) -> ModelParts:
+    """Move a model's weights into a `Decoder`.
 
     Args:
-        body: from `body_of`.
-        tokens: vocabulary ids.  Shape (R,).
-        positions: position ids.  Shape (R,).
-        mask: folded additive mask, or None for a causal prefill from position 0.
-        cache: where the rows go.
+        model: of a supported family; its layers are gone afterwards, so that no weight is held
+            twice for longer than a layer takes.
+        device: where it is to run.
+        max_prompt_tokens: longest prompt.
+        max_item_tokens: longest item.
 
-    Returns:
-        Hidden states after the last norm.  Shape (R, hidden).
+    Raises:
+        UnsupportedModelError: the engine does not run its kind.
+        ContextTooShortError: it cannot see a whole prompt and an item at once.
     """
-    # A 4-D mask is handed through untouched by transformers; for a prefill its content is ignored.
-    handed = mask if mask is not None else tokens.new_zeros((1, 1, 1, 1), dtype=torch.float32)
-    out = body(
-        input_ids=tokens[None],
-        position_ids=positions[None],
-        attention_mask=handed,
-        past_key_values=cache,
-        use_cache=True,
-        causal_prefill=mask is None,
+    check_family({"model_type": model.config.model_type})
+    check_context(model.config, max_prompt_tokens, max_item_tokens)
+    model.requires_grad_(False)
+    model.eval()
+    cast(nn.Module, model).to(device)
+    body = cast(Any, body_of(model))
+    shape = _shape_of(body)
+    embedding = body.embed_tokens.weight
+    rotary = _rotary_table(body.rotary_emb, embedding, max_prompt_tokens + max_item_tokens)
+    if rotary.shape[-1] != shape.head_dim:
+        raise UnsupportedModelError(
+            f"the rotary embedding turns {rotary.shape[-1]} of a head's {shape.head_dim} dimensions"
+        )
+    layers, packed = [], False
+    while len(body.layers):
+        taken = _Layer(body.layers[0], shape)
+        layers.append(taken.weights)
+        packed |= taken.packed
+        del body.layers[0]
+    decoder = Decoder(shape, embedding, rotary, layers, body.norm.weight, pad_rows=packed)
+    head = cast(nn.Module, model.get_output_embeddings())
+    return ModelParts(decoder, head, int(model.config.vocab_size))
+
+
+def _shape_of(body: Any) -> DecoderShape:
+    attention, config = body.layers[0].self_attn, body.config
+    return DecoderShape(
+        hidden=int(config.hidden_size),
+        layers=len(body.layers),
+        heads=int(config.num_attention_heads),
+        kv_heads=int(config.num_key_value_heads),
+        head_dim=int(attention.head_dim),
+        scale=float(attention.scaling),
+        epsilon=float(body.norm.variance_epsilon),
     )
-    return cast(torch.Tensor, out.last_hidden_state[0])
+
+
+def _rotary_table(rotary: nn.Module, like: torch.Tensor, positions: int) -> torch.Tensor:
+    """Cosines, and sines signed for a roll by half a head.  Shape (positions, 2, 1, D).
+
+    q cos + rotate_half(q) sin = q cos + roll(q, D / 2) s, where s is sin with its first half
+    negated.
+    """
+    ids = torch.arange(positions, device=like.device)[None]
+    cos, sin = rotary(like, position_ids=ids)
+    half = sin.shape[-1] // 2
+    signed = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+    return torch.stack([cos[0], signed[0]], dim=1)[:, :, None]
+
+
+class _Layer:
+    """Joins the weights of one transformers layer."""
+
+    def __init__(self, layer: Any, shape: DecoderShape) -> None:
+        self.packed = False
+        attention, mlp = layer.self_attn, layer.mlp
+        self.weights = LayerWeights(
+            norm=layer.input_layernorm.weight,
+            qkv=self._join(attention.q_proj, attention.k_proj, attention.v_proj),
+            head_norms=_head_norms(attention, shape),
+            out=self._join(attention.o_proj),
+            mlp_norm=layer.post_attention_layernorm.weight,
+            gate_up=self._join(mlp.gate_proj, mlp.up_proj),
+            down=self._join(mlp.down_proj),
+            activation=mlp.act_fn,
+        )
+
+    def _join(self, *modules: nn.Module) -> Linear:
+        """One multiplication for several modules with the same input."""
+        parts = [_plain_linear(module) for module in modules]
+        weight = torch.cat([part.weight for part in parts])
+        with_bias = parts[0].bias is not None
+        bias = torch.cat([part.bias for part in parts]) if with_bias else None
+        packed = worth_packing(weight)
+        self.packed |= packed
+        return linear_of(weight, bias, packed=packed)
+
+
+def _plain_linear(module: nn.Module) -> nn.Linear:
+    if type(module) is not nn.Linear:
+        raise UnsupportedModelError(
+            f"a projection is a {type(module).__name__}, not a plain linear layer"
+        )
+    return module
+
+
+def _head_norms(attention: Any, shape: DecoderShape) -> torch.Tensor | None:
+    """The query norm's weight for H heads, then the key norm's for G.  Shape (H + G, D)."""
+    if getattr(attention, "q_norm", None) is None:
+        return None
+    query = attention.q_norm.weight.expand(shape.heads, -1)
+    return torch.cat([query, attention.k_norm.weight.expand(shape.kv_heads, -1)])

@@ -39,6 +39,21 @@ class Items:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def topic_tags(self) -> dict[str, list[int]]:
+        """Return the item numbers of each topic, as tags named "topic:NAME"."""
+        tags: dict[str, list[int]] = {}
+        for number, topics in enumerate(self.topics):
+            for topic in topics:
+                tags.setdefault(f"topic:{topic}", []).append(number)
+        return tags
+
+    def created_at_ms(self) -> npt.NDArray[np.int64] | None:
+        """Return creation times in milliseconds, -1 where unknown; None where all are."""
+        if not any(time is not None for time in self.created_at):
+            return None
+        times = [-1 if time is None else 1000 * time for time in self.created_at]
+        return np.array(times, np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class Interactions:

@@ -66,6 +66,7 @@ class BundleRanker:
             slots=1,
             max_prompt_tokens=bundle.max_prompt_tokens,
             max_rows=max(beam_width * bundle.trie.depth, widest),
+            max_item_tokens=bundle.trie.depth,
         )
         runner = ModelRunner.load(bundle.target_dir, config)
         self._search = SearchModel.of(

@@ -104,7 +104,13 @@ def train_bundle(run: TrainingRun, reporter: Reporter) -> dict[str, Any]:
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     items = dataset.items
-    trie = ItemTrie.build(items.paths, items.item_ids, items.popularity)
+    trie = ItemTrie.build(
+        items.paths,
+        items.item_ids,
+        items.popularity,
+        tags=items.topic_tags(),
+        created_at_ms=items.created_at_ms(),
+    )
     template = PromptTemplate.of_codes((BOS_TOKEN_ID,))
     with _stop_signals() as should_stop:
         bf16 = bf16_is_fast()

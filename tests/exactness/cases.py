@@ -69,6 +69,7 @@ class World:
     prompts: list[Prompt]
     trie: ItemTrie
     compiler: FilterCompiler
+    models: dict[str, LlamaForCausalLM]
     runners: dict[str, ModelRunner]
     _models: dict[tuple[str, str, str], SearchModel] = field(default_factory=dict)
 
@@ -95,16 +96,17 @@ class World:
         other = random_model(number + 1000, catalogue.vocab_size, 1, 1, dtype)
         # Every beam of a slot needs a row on every level.
         rows = max(700, 20 * catalogue.depth)
-        runners = {
-            "target": runner_of(model, max_rows=rows),
-            "same": runner_of(model, max_rows=rows),
-            "noisy": runner_of(noisy_copy(model, number + 1, 0.08), max_rows=rows),
-            "unrelated": runner_of(other, max_rows=rows),
+        models = {
+            "target": model,
+            "same": model,
+            "noisy": noisy_copy(model, number + 1, 0.08),
+            "unrelated": other,
         }
+        runners = {who: runner_of(one, max_rows=rows) for who, one in models.items()}
         trie = catalogue.build_trie()
         prompts = [random_prompt(rng, catalogue) for _ in range(PROMPTS)]
         law = WholePrefixes(model)
-        return cls(catalogue, model, law, prompts, trie, FilterCompiler(trie), runners)
+        return cls(catalogue, model, law, prompts, trie, FilterCompiler(trie), models, runners)
 
     def search_model(self, who: str, convention: str, place: str) -> SearchModel:
         """The target or a drafter under a convention, selecting on the host or with torch."""

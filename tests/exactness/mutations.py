@@ -40,9 +40,9 @@ MUTATIONS = (
     # ---- the forward pass
     Mutation(
         "mask: every row sees every row",
-        "engine/transformers_adapter.py",
-        "-np.inf, where=~sees)",
-        "-np.inf, where=np.zeros_like(sees))",
+        "engine/decoder.py",
+        "masked_fill_(sees.logical_not(), -torch.inf)",
+        "masked_fill_(torch.zeros_like(sees), -torch.inf)",
     ),
     Mutation(
         "mask: a row does not see its ancestors",
@@ -64,10 +64,10 @@ MUTATIONS = (
     ),
     Mutation(
         "grouped heads: folded the wrong way round",
-        "engine/transformers_adapter.py",
-        "folded = query.reshape(1, groups, heads // groups * rows, dim)",
-        "folded = query.reshape(1, heads // groups, groups, rows, dim).transpose(1, 2)"
-        ".reshape(1, groups, heads // groups * rows, dim)",
+        "engine/decoder.py",
+        "folded = query.transpose(0, 1).reshape(1, groups, -1, dim)",
+        "folded = query.transpose(0, 1).reshape(heads // groups, groups, rows, dim)"
+        ".transpose(0, 1).reshape(1, groups, -1, dim)",
     ),
     Mutation(
         "compaction: bookkeeping only, keys stay where they were",
@@ -78,8 +78,8 @@ MUTATIONS = (
     Mutation(
         "compaction: keys one place off",
         "engine/kv_pool.py",
-        "torch.as_tensor(rows + prompt_tokens, device=data.device)",
-        "torch.as_tensor(rows + prompt_tokens - 1, device=data.device)",
+        "upload(rows + prompt_tokens, data.device)",
+        "upload(rows + prompt_tokens - 1, data.device)",
     ),
     Mutation(
         "compaction: old row numbers kept",

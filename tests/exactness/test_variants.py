@@ -104,9 +104,7 @@ def test_slots_no_larger_than_needed(number: int, width: int) -> None:
     torch.set_num_threads(1)
     world, rng = World.make(number), np.random.default_rng([number, 14])
     rows = width * world.trie.depth
-    world.runners = {
-        who: runner_of(runner.model, max_rows=rows) for who, runner in world.runners.items()
-    }
+    world.runners = {who: runner_of(model, max_rows=rows) for who, model in world.models.items()}
     for convention in CONVENTIONS:
         for way in WAYS:
             kinds = FILTER_COMBINATIONS[int(rng.integers(len(FILTER_COMBINATIONS)))]

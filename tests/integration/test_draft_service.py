@@ -54,7 +54,7 @@ def settings(bundle, tmp_path_factory):
         slots=SLOTS,
         max_nodes=60,
         max_beam_width=32,
-        idle_lease_s=0.5,
+        idle_lease_s=1.5,
         warm_up_s=0.2,
         cache_dir=tmp_path_factory.mktemp("costs"),
         grace_s=0.2,

@@ -100,6 +100,32 @@ async def test_codes_are_served_as_transformers_generates_them(
                     compare(answer, [item_of[path] for path in paths], scores)
 
 
+async def test_scores_by_level_count_codes_that_no_item_uses(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    used = {f"<{letter}_{code}>" for letter in "abc" for code in range(0, 12, 2)}
+    index = {item_id: path for item_id, path in random_index().items() if used.issuperset(path)}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    arguments = ["--index", str(tmp_path / "index.json"), "--score-kind", "LEVEL"]
+    bundle = pack(checkpoint, tmp_path / "level.bundle", *arguments)
+    assert [level.size for level in bundle.manifest.levels] == list(SIZES)
+    history = list(index)[:3]
+    prompt = checkpoint.prompt(["".join(index[item]) for item in history])
+    codebooks = [
+        checkpoint.tokenizer.convert_tokens_to_ids([f"<{letter}_{n}>" for n in range(size)])
+        for letter, size in zip("abc", SIZES, strict=True)
+    ]
+    expected = {
+        item_id: level_score(checkpoint, prompt, path, codebooks) for item_id, path in index.items()
+    }
+    ranking = sorted(expected, key=lambda item_id: -expected[item_id])[:8]
+    async with running(bundle) as stack:
+        for speculation in ("off", "on"):
+            # As many beams as items: beam search leaves nothing out.
+            answer = await ask(stack.client, history, 8, speculation, beam_width=len(index))
+            compare(answer, ranking, [expected[item_id] for item_id in ranking])
+
+
 async def test_titles_are_served_as_whole_sequences_score(
     checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +234,20 @@ def score(checkpoint: Checkpoint, history: list[str], text: str) -> float:
     assert whole[: len(prompt)] == prompt
     path = [*whole[len(prompt) :], checkpoint.tokenizer.eos_token_id]
     return sum(whole_logprobs(checkpoint, prompt, path))
+
+
+@torch.inference_mode()
+def level_score(
+    checkpoint: Checkpoint, prompt: list[int], names: list[str], codebooks: list[list[int]]
+) -> float:
+    """Log-probability of a path, each token among the codes of its level."""
+    path = checkpoint.tokenizer.convert_tokens_to_ids(names)
+    logits = checkpoint.model(torch.tensor([[*prompt, *path]]), use_cache=False).logits[0]
+    rows = logits[len(prompt) - 1 : -1]
+    return sum(
+        float(row[token] - torch.logsumexp(row[codes], 0))
+        for row, token, codes in zip(rows, path, codebooks, strict=True)
+    )
 
 
 @torch.inference_mode()

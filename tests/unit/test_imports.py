@@ -36,7 +36,8 @@ _CORE_PACKAGES = tuple(f"specbeam.{name}" for name in CORE)
 RULES = (
     Rule("specbeam.catalog", frozenset({"numpy", "safetensors"})),
     Rule("specbeam.decoding", _MODELS, _CORE_PACKAGES),
-    Rule("specbeam.engine", _MODELS, _CORE_PACKAGES),
+    # peft is imported where an adapter is merged, nowhere else.
+    Rule("specbeam.engine", _MODELS | {"peft"}, _CORE_PACKAGES),
     Rule("specbeam.bundle", _MODELS, _CORE_PACKAGES),
     Rule("specbeam.packing", _MODELS | {"pyarrow"}, _CORE_PACKAGES),
     Rule("specbeam.storage", frozenset({"redis"}), ("specbeam.runtime.errors",)),

@@ -15,4 +15,5 @@ def test_hand_written_forward_gives_the_engines_logits(dtype: str, tolerance: fl
     for cell in result["cells"]:
         assert cell["largest_difference"] <= tolerance * max(1.0, cell["largest_logit"])
         assert cell["ratio"] > 0
-        assert set(cell["median_ms"]) == {"engine", "minimal"}
+        assert cell["ratio_to_packed"] > 0
+        assert set(cell["median_ms"]) == {"engine", "minimal", "minimal_packed"}

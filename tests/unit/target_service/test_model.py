@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from specbeam.bundle import Bundle, BundleError
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.tree import CandidateTree
 from target_service.model import load_target, scratch_rows
@@ -71,12 +70,3 @@ def test_the_self_test_finds_two_answers(model, monkeypatch):
     monkeypatch.setattr(TargetSession, "advance", wrong)
     with pytest.raises(SelfTestError, match="two ways"):
         check_search(model)
-
-
-def test_an_adapter_is_not_left_out_in_silence(monkeypatch):
-    bundle = tiny_bundle()
-    monkeypatch.setattr(Bundle, "adapter_dir", bundle.target_dir / "adapter")
-    with pytest.raises(BundleError, match="adapter"):
-        load_target(
-            bundle.path, device="cpu", dtype="fp64", slots=1, max_rows=30, max_beam_width=12
-        )

@@ -1,0 +1,227 @@
+"""The decoder stack of the Llama family as one straight function over a KV slot.
+
+Weights, rotary tables and constants come from transformers (see `transformers_adapter`), the pass
+itself is ours: next to transformers' own forward it has no per-module dispatch, builds its mask and
+rotary tables once, multiplies by joined and packed weights and writes keys and values in place.
+Every kernel is launched without waiting for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from specbeam.engine.linear import Linear, padded_rows
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderShape:
+    """Sizes all layers share.
+
+    Attributes:
+        hidden: width of the residual stream.
+        layers: decoder layers.
+        heads: query heads, H.
+        kv_heads: key/value heads, G.
+        head_dim: D.
+        scale: factor of the attention scores.
+        epsilon: of the RMS norms.
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    epsilon: float
+
+    @property
+    def heads_per_group(self) -> int:
+        """Query heads that share a key head, H / G."""
+        return self.heads // self.kv_heads
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """One decoder layer.
+
+    Attributes:
+        norm: weight of the norm before attention.  Shape (hidden,).
+        qkv: hidden -> queries, keys, values, one after the other.
+        head_norms: weight of the norm of every query and key head, or None where the family has
+            none.  Shape (H + G, D).
+        out: heads -> hidden.
+        mlp_norm: weight of the norm before the MLP.  Shape (hidden,).
+        gate_up: hidden -> gate, up, one after the other.
+        down: MLP -> hidden.
+        activation: of the gate.
+    """
+
+    norm: torch.Tensor
+    qkv: Linear
+    head_norms: torch.Tensor | None
+    out: Linear
+    mlp_norm: torch.Tensor
+    gate_up: Linear
+    down: Linear
+    activation: Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRows:
+    """Where the rows of a pass go and what they see.
+
+    Attributes:
+        slot: keys and values of one slot.  Shape (layers, 2, G, S, D).
+        start: first position the new rows are written to.
+        end: one past the last position.
+        mask: from `tree_mask`; None when the rows are a whole prompt from position 0.
+    """
+
+    slot: torch.Tensor
+    start: int
+    end: int
+    mask: torch.Tensor | None
+
+
+def tree_mask(
+    sees: torch.Tensor, prompt_tokens: int, heads_per_group: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """Return the additive mask of tree rows: 0 on what a row sees, -inf elsewhere.
+
+    Args:
+        sees: which tree rows each row sees.  Shape (R, T), bool.
+        prompt_tokens: P positions before them, seen by every row.
+        heads_per_group: the mask is repeated for each query head of a group.
+        dtype: of the model.
+
+    Returns:
+        Shape (1, 1, H / G * R, P + T), on the device of `sees`.
+    """
+    rows, tree_rows = sees.shape
+    mask = torch.zeros((rows, prompt_tokens + tree_rows), dtype=dtype, device=sees.device)
+    mask[:, prompt_tokens:].masked_fill_(sees.logical_not(), -torch.inf)
+    return mask.expand(heads_per_group, -1, -1).reshape(1, 1, heads_per_group * rows, -1)
+
+
+def attend(
+    query: torch.Tensor, held: torch.Tensor, mask: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """Grouped-query attention over a slot, without repeating keys or values per head.
+
+    The query heads that share a key head are folded into the row axis, so one call reads each key
+    once.
+
+    Args:
+        query: shape (R, H, D).
+        held: keys and values.  Shape (2, G, S, D).
+        mask: additive, from `tree_mask`; None when the rows are a whole prompt, S = R.
+        scale: score factor.
+
+    Returns:
+        Shape (R, H, D), heads of a row not adjacent in memory.
+    """
+    rows, heads, dim = query.shape
+    groups = held.shape[1]
+    keys, values = held[:, None].unbind(0)
+    if mask is None:
+        query = query.transpose(0, 1)[None]
+        out = F.scaled_dot_product_attention(
+            query, keys, values, is_causal=rows > 1, scale=scale, enable_gqa=heads != groups
+        )
+        return out[0].transpose(0, 1)
+    folded = query.transpose(0, 1).reshape(1, groups, -1, dim)
+    out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
+    return out.view(heads, rows, dim).transpose(0, 1)
+
+
+class Decoder(nn.Module):
+    """Token ids in, hidden states after the last norm out; a module only so that it takes hooks."""
+
+    def __init__(
+        self,
+        shape: DecoderShape,
+        embedding: torch.Tensor,
+        rotary: torch.Tensor,
+        layers: list[LayerWeights],
+        norm: torch.Tensor,
+        *,
+        pad_rows: bool,
+    ) -> None:
+        """Keep the weights; none becomes a parameter.
+
+        Args:
+            shape: sizes.
+            embedding: shape (V, hidden).
+            rotary: cosines, and sines signed for a roll by half a head, of every position.
+                Shape (positions, 2, 1, D).
+            layers: first to last.
+            norm: weight of the last norm.  Shape (hidden,).
+            pad_rows: some weight is packed, so few different numbers of rows should occur.
+        """
+        super().__init__()
+        self.shape = shape
+        self.positions = len(rotary)
+        self._embedding, self._rotary = embedding, rotary
+        self._layers, self._norm = layers, norm
+        self._pad_rows = pad_rows
+
+    def forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, place: SlotRows
+    ) -> torch.Tensor:
+        """Run R rows of one sequence.
+
+        Args:
+            tokens: vocabulary ids.  Shape (R,).
+            positions: position ids.  Shape (R,).
+            place: where the rows go.
+
+        Returns:
+            Shape (R, hidden).
+        """
+        shape, rows = self.shape, len(tokens)
+        more = padded_rows(rows) - rows if self._pad_rows else 0
+        x = F.embedding(F.pad(tokens, (0, more)) if more else tokens, self._embedding)
+        # Rows that fill up take no part in attention; what they hold is never read.
+        heads = x.new_zeros((rows + more, shape.heads * shape.head_dim)) if more else None
+        cos, sin = self._rotary.index_select(0, positions).unbind(1)
+        width, epsilon = (shape.hidden,), shape.epsilon
+        for layer, held in zip(self._layers, place.slot.unbind(0), strict=True):
+            qkv = layer.qkv(F.rms_norm(x, width, layer.norm, epsilon))
+            attended = self._attention(layer, qkv[:rows], cos, sin, held, place)
+            if heads is None:
+                attended = attended.reshape(rows, -1)
+            else:
+                heads[:rows].view(rows, shape.heads, -1).copy_(attended)
+                attended = heads
+            x = x + layer.out(attended)
+            gate, up = layer.gate_up(F.rms_norm(x, width, layer.mlp_norm, epsilon)).chunk(2, -1)
+            x = x + layer.down(layer.activation(gate).mul_(up))
+        return F.rms_norm(x[:rows], width, self._norm, epsilon)
+
+    def _attention(
+        self,
+        layer: LayerWeights,
+        qkv: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        held: torch.Tensor,
+        place: SlotRows,
+    ) -> torch.Tensor:
+        """Rotate queries and keys, store keys and values, attend.  Shape (R, H, D)."""
+        shape = self.shape
+        last_key = shape.heads + shape.kv_heads
+        by_head = qkv.view(len(qkv), -1, shape.head_dim)
+        qk = by_head[:, :last_key]
+        if layer.head_norms is not None:
+            qk = F.rms_norm(qk, (shape.head_dim,), None, shape.epsilon) * layer.head_norms
+        qk = qk * cos + torch.roll(qk, shape.head_dim // 2, -1) * sin
+        new_keys, new_values = held[:, :, place.start : place.end].unbind(0)
+        new_keys.copy_(qk[:, shape.heads :].transpose(0, 1))
+        new_values.copy_(by_head[:, last_key:].transpose(0, 1))
+        return attend(qk[:, : shape.heads], held[:, :, : place.end], place.mask, shape.scale)
