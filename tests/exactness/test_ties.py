@@ -44,9 +44,8 @@ def arithmetic(case: Case, want: ReferenceAnswer, path: Path) -> list[tuple[floa
     books, prompt = case.world.catalogue.codebooks, case.request.prompt.tokens
     steps = []
     for level, token in enumerate(path):
-        after = [
-            beam.path[level] for beam in want.candidates[level] if beam.path[:-1] == path[:level]
-        ]
+        parent = path[:level]
+        after = [beam.path[-1] for beam in want.candidates[level] if beam.path[:-1] == parent]
         if token == PAD or (case.convention == "TRIE" and len(after) == 1):
             steps.append(())
             continue
