@@ -19,6 +19,8 @@ from specbeam.decoding.reference import PAD, Beam, Path, ReferenceAnswer
 from tests.exactness.cases import CONVENTIONS, WAYS, Case, World, assert_equal, make_case, run_case
 from tests.exactness.requests import FILTER_COMBINATIONS
 
+pytestmark = pytest.mark.slow
+
 WORLDS = 32
 CASES_PER_WORLD = 9
 NOISE = 1e-11
