@@ -54,6 +54,7 @@ CONVENTIONS = ("VOCAB", "LEVEL", "TRIE")
 PLACES = ("host", "device")
 # Ways to search: without drafts, or with one of these drafters.
 WAYS = ("plain", "same", "noisy", "unrelated", "stale", "empty", "lying")
+KV_HEADS = (1, 2, 4)  # of 4 heads
 PROMPTS = 3
 # How far apart two fp64 scores of one item may be: summation order, over up to 40 levels.
 SCORE_TOLERANCE = 1e-9
@@ -87,7 +88,7 @@ class World:
             number,
             catalogue.vocab_size,
             layers=1 + number % 3,
-            kv_heads=(1, 2, 4)[turn // len(FAMILIES) % 3],
+            kv_heads=KV_HEADS[turn // len(FAMILIES) % len(KV_HEADS)],
             dtype=dtype,
             family=sorted(FAMILIES)[turn % len(FAMILIES)],
         )

@@ -13,6 +13,8 @@ from specbeam.decoding.reference import PAD, ReferenceAnswer
 from tests.exactness.cases import CONVENTIONS, WAYS, Case, Outcome, World, make_case, run_case
 from tests.exactness.requests import FILTER_COMBINATIONS
 
+pytestmark = pytest.mark.slow
+
 # Two fp32 scores closer than this may be rounded either way by passes of different shapes.
 NEAR_TIE = 1e-5
 FP32_WORLDS = 48

@@ -27,6 +27,8 @@ from tests.exactness.catalogues import MAKERS
 from tests.exactness.models import runner_of
 from tests.exactness.requests import FILTER_COMBINATIONS
 
+pytestmark = pytest.mark.slow
+
 WORLDS = len(MAKERS)
 
 
