@@ -13,8 +13,9 @@ from specbeam.decoding.scoring import LevelScores, Scoring
 # Child tables are kept whole, upper levels first, up to this size in all (8 MB); the children of
 # other levels are gathered piecewise.
 MAX_TABLE_ENTRIES = 2_000_000
-# From this many candidates on torch's selection is quicker than numpy's.
-_LARGE_SELECTION = 2_048
+# From this many candidates on torch's selection is quicker than numpy's, most of all among the many
+# equal values that a filter leaves.
+_LARGE_SELECTION = 512
 
 
 class HostExpansion(Expansion[np.ndarray]):
@@ -60,14 +61,13 @@ class HostExpansion(Expansion[np.ndarray]):
             gone = ~allowed.leaf_filter.alive_children(self.trie, level, nodes)
         # Padding reads some column and is overwritten below.
         columns = torch.from_numpy(scores.columns.host(tokens).astype(np.int64, copy=False))
-        # torch gathers rows four times as fast as numpy's fancy indexing.
-        gathered = scores.values.gather(1, columns)
-        found = gathered.numpy()
-        found[gone] = -np.inf
-        if scores.over_children:
-            found = torch.log_softmax(gathered, dim=-1).numpy()
-            found[gone] = -np.inf  # not a number where nothing is left of a row
-        return ScoredLevel(nodes, found)
+        # torch gathers and masks rows four times as fast as numpy's fancy indexing.
+        found = scores.values.gather(1, columns).masked_fill_(torch.from_numpy(gone), -np.inf)
+        if not scores.over_children:
+            return ScoredLevel(nodes, found.numpy())
+        logprobs: np.ndarray = torch.log_softmax(found, dim=-1).numpy()
+        logprobs[gone.all(axis=1)] = -np.inf  # else not a number
+        return ScoredLevel(nodes, logprobs)
 
     def select(
         self,
@@ -160,7 +160,10 @@ class HostExpansion(Expansion[np.ndarray]):
         self, level: int, nodes: np.ndarray, allowed: Allowed, dtype: np.dtype | type
     ) -> np.ndarray | None:
         """Child log-probabilities of free nodes; None if one of them is not free."""
-        if not self._has_free_nodes or self.needs_row(level, nodes, allowed).any():
+        if not self._has_free_nodes:
+            return None
+        # Mostly the first few tell, and save looking at the children of all.
+        if any(self.needs_row(level, part, allowed).any() for part in (nodes[:6], nodes[6:])):
             return None
         alive = self._alive_children(level, nodes, allowed)
         return np.where(alive, 0.0, -np.inf).astype(dtype)
@@ -176,12 +179,11 @@ def _rows_of(level_nodes: np.ndarray, nodes: np.ndarray) -> np.ndarray | slice |
     return rows
 
 
-def _smallest_of_best(ranks: np.ndarray, width: int) -> np.float64:
+def _smallest_of_best(ranks: np.ndarray, width: int) -> float:
     """The `width`-th largest value."""
     if len(ranks) < _LARGE_SELECTION:
-        found: np.float64 = np.partition(ranks, len(ranks) - width)[len(ranks) - width]
-        return found
-    return np.float64(torch.topk(torch.from_numpy(ranks), width).values[-1].item())
+        return float(np.partition(ranks, len(ranks) - width)[len(ranks) - width])
+    return float(torch.topk(torch.from_numpy(ranks), width).values[-1])
 
 
 def select_top_host(ranks: np.ndarray, width: int) -> np.ndarray:
@@ -194,14 +196,9 @@ def select_top_host(ranks: np.ndarray, width: int) -> np.ndarray:
         ranks: rank value of each candidate, -inf for dead ones.  Shape (n,).
         width: most positions returned.
     """
-    live = np.flatnonzero(ranks > -np.inf)
-    if len(live) <= width:
-        return live
-    if 2 * len(live) < len(ranks):
-        # Few are left by a filter: selection among many equal values is slow.
-        fewer: np.ndarray = live[select_top_host(ranks[live], width)]
-        return fewer
-    threshold = _smallest_of_best(ranks, width)
+    threshold = _smallest_of_best(ranks, width) if width < len(ranks) else -np.inf
+    if threshold == -np.inf:
+        return np.flatnonzero(ranks > -np.inf)
     chosen = np.flatnonzero(ranks >= threshold)
     if len(chosen) == width:
         return chosen
