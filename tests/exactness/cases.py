@@ -43,6 +43,7 @@ from tests.exactness.drafts import Proposer, drafting, lying, nothing
 from tests.exactness.models import (
     FAMILIES,
     WholePrefixes,
+    add_bias,
     coarsen,
     noisy_copy,
     random_model,
@@ -92,6 +93,8 @@ class World:
             dtype=dtype,
             family=sorted(FAMILIES)[turn % len(FAMILIES)],
         )
+        if number % 5 == 2:
+            add_bias(model, number)
         if grid:
             coarsen(model, grid)
         other = random_model(number + 1000, catalogue.vocab_size, 1, 1, dtype)

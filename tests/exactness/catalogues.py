@@ -19,6 +19,9 @@ TAGS = ("all", "most", "half", "few", "rare", "one")
 _TAG_SHARES = (1.0, 0.9, 0.5, 0.2, 0.05, 0.0)
 
 
+Codebooks = tuple[tuple[int, ...], ...]
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """Items, and the vocabulary that they are written in.
@@ -30,7 +33,7 @@ class Catalogue:
     kind: str
     items: dict[str, CatalogItem]
     vocab_size: int
-    codebooks: tuple[tuple[int, ...], ...] | None = None
+    codebooks: Codebooks | None = None
     end_token: int | None = None
 
     @property
@@ -66,12 +69,13 @@ def codes(depth: int, *, shared: bool) -> Maker:
 
     def make(rng: np.random.Generator) -> Catalogue:
         size = int(rng.integers(3, 20))
-        offsets = FIRST_TOKEN + np.arange(depth) * (0 if shared else size)
+        offsets = _first(rng) + np.arange(depth) * (0 if shared else size)
         count = int(rng.integers(1, 250))
         paths = _skewed(rng, (count, depth), size) + offsets
         books = tuple(tuple(range(low, low + size)) for low in offsets.tolist())
-        vocab = int(offsets[-1]) + size + int(rng.integers(0, 10))
-        return _catalogue(rng, f"codes-{depth}", paths.tolist(), vocab, _maybe(rng, books))
+        vocab = int(offsets[-1]) + size + int(rng.integers(1, 10))
+        rows = paths.tolist()
+        return _catalogue(rng, f"codes-{depth}", rows, vocab, _declared(rng, rows, vocab, books))
 
     return make
 
@@ -85,31 +89,31 @@ def wide_codes(rng: np.random.Generator) -> Catalogue:
 
 def ended(rng: np.random.Generator) -> Catalogue:
     """Paths of 1 .. 6 codes and an end token; a path may begin another one."""
-    size, longest = int(rng.integers(2, 9)), int(rng.integers(1, 7))
-    end = FIRST_TOKEN + size
+    size, longest, first = int(rng.integers(2, 9)), int(rng.integers(1, 7)), _first(rng)
+    end = first + size
     paths = [
-        [*map(int, FIRST_TOKEN + _skewed(rng, (int(length),), size)), end]
+        [*map(int, first + _skewed(rng, (int(length),), size)), end]
         for length in rng.integers(1, longest + 1, int(rng.integers(1, 200)))
     ]
     depth = max(map(len, paths))
-    books = (tuple(range(FIRST_TOKEN, end + 1)),) * depth
-    vocab = end + 1 + int(rng.integers(0, 10))
-    return _catalogue(rng, "ended", paths, vocab, _maybe(rng, books), end)
+    books = (tuple(range(first, end + 1)),) * depth
+    vocab = end + 1 + int(rng.integers(1, 10))
+    return _catalogue(rng, "ended", paths, vocab, _declared(rng, paths, vocab, books), end)
 
 
 def ragged(rng: np.random.Generator) -> Catalogue:
     """Paths of many lengths without an end token, none of which begins another one."""
-    size, longest = int(rng.integers(2, 9)), int(rng.integers(2, 7))
+    size, longest, first = int(rng.integers(2, 9)), int(rng.integers(2, 7)), _first(rng)
     paths = _prefix_free(
         [
-            tuple(map(int, FIRST_TOKEN + _skewed(rng, (int(length),), size)))
+            tuple(map(int, first + _skewed(rng, (int(length),), size)))
             for length in rng.integers(1, longest + 1, int(rng.integers(1, 200)))
         ]
     )
     depth = max(map(len, paths))
-    books = (tuple(range(FIRST_TOKEN, FIRST_TOKEN + size)),) * depth
-    vocab = FIRST_TOKEN + size + int(rng.integers(0, 10))
-    return _catalogue(rng, "ragged", paths, vocab, _maybe(rng, books))
+    books = (tuple(range(first, first + size)),) * depth
+    vocab = first + size + int(rng.integers(4, 10))
+    return _catalogue(rng, "ragged", paths, vocab, _declared(rng, paths, vocab, books))
 
 
 def titles(*, end_token: bool) -> Maker:
@@ -179,7 +183,7 @@ def _catalogue(
     kind: str,
     paths: Sequence[Sequence[int]],
     vocab_size: int,
-    codebooks: tuple[tuple[int, ...], ...] | None,
+    codebooks: Codebooks | None,
     end_token: int | None = None,
 ) -> Catalogue:
     """Give paths ids, popularities, tags and creation times."""
@@ -223,7 +227,22 @@ def _prefix_free(paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if path not in beginnings]
 
 
-def _maybe(
-    rng: np.random.Generator, books: tuple[tuple[int, ...], ...]
-) -> tuple[tuple[int, ...], ...] | None:
-    return books if rng.random() < 0.7 else None
+def _first(rng: np.random.Generator) -> int:
+    """The smallest token of an item: 0 is a token like any other."""
+    return int(rng.choice([0, FIRST_TOKEN, FIRST_TOKEN]))
+
+
+def _declared(
+    rng: np.random.Generator, paths: Sequence[Sequence[int]], vocab_size: int, books: Codebooks
+) -> Codebooks | None:
+    """The codebooks of a manifest: `books`, scattered ones that hold what is used, or none."""
+    kind = rng.choice(["natural", "scattered", "none"], p=[0.5, 0.25, 0.25])
+    if kind == "none":
+        return None
+    if kind == "natural":
+        return books
+    used = [{path[level] for path in paths if level < len(path)} for level in range(len(books))]
+    return tuple(
+        tuple(sorted(tokens | {t for t in range(vocab_size) if rng.random() < 0.3}))
+        for tokens in used
+    )

@@ -78,7 +78,20 @@ def coarsen(model: LlamaForCausalLM, grid: float) -> LlamaForCausalLM:
     """Give `model` a `CoarseHead` with the same weights."""
     old = model.lm_head
     head = CoarseHead(old.in_features, old.out_features, bias=False, dtype=old.weight.dtype)
-    head.weight, head.grid = old.weight, grid
+    head.weight, head.bias, head.grid = old.weight, old.bias, grid
+    model.lm_head = head
+    return model
+
+
+def add_bias(model: LlamaForCausalLM, seed: int) -> LlamaForCausalLM:
+    """Give the LM head a bias, as some families have."""
+    old = model.lm_head
+    head = nn.Linear(old.in_features, old.out_features, dtype=old.weight.dtype)
+    generator = torch.Generator().manual_seed(seed)
+    head.weight = old.weight
+    head.bias = nn.Parameter(
+        torch.randn(old.out_features, generator=generator).to(old.weight.dtype)
+    )
     model.lm_head = head
     return model
 
@@ -102,6 +115,8 @@ def noisy_copy(model: LlamaForCausalLM, seed: int, amount: float) -> LlamaForCau
     """The same model with every weight disturbed."""
     generator = torch.Generator().manual_seed(seed)
     other = type(model)(copy.deepcopy(model.config)).to(model.dtype).eval()
+    if model.lm_head.bias is not None:
+        add_bias(other, seed)
     state = {
         name: value + amount * torch.randn(value.shape, generator=generator, dtype=value.dtype)
         for name, value in model.state_dict().items()

@@ -123,9 +123,11 @@ def test_a_drafter_equal_to_the_target_is_accepted_whole(number: int, convention
     world, rng = World.make(number), np.random.default_rng([number, 15])
     for kinds in FILTER_COMBINATIONS[:: len(FILTER_COMBINATIONS) // 8]:
         case = make_case(world, rng, kinds, convention, "same")
+        # Little more than W is where a wider beam could push out members of the beam itself.
+        width = case.request.beam_width
         speculation = SpeculationSpec(
             max_rows=world.runners["target"].config.max_rows,
-            shape=DraftShape(world.trie.depth, int(rng.choice([1, 80]))),
+            shape=DraftShape(world.trie.depth, int(rng.choice([1, width + 1, 2 * width, 80]))),
         )
         case = replace(case, speculation=speculation, restarts=False, steps_plainly=False)
         got, _ = compare(case, rng)
