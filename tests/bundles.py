@@ -170,7 +170,7 @@ def _cut_to_lengths(paths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Shorten each path to 1 .. L - 1 tokens of any level and end it with EOS."""
     depth = paths.shape[1]
     lengths = rng.integers(1, depth, size=len(paths))
-    return pad_paths([row[:n] for row, n in zip(paths.tolist(), lengths, strict=True)], end_token=2)
+    return pad_paths([row[:n] for row, n in zip(paths.tolist(), lengths, strict=True)], ending=[2])
 
 
 def _random_tags(num_items: int, rng: np.random.Generator) -> list[list[str]]:

@@ -23,7 +23,7 @@ def catalogue() -> ItemTrie:
     paths = {tuple(rng.integers(3, 12, int(rng.integers(1, 5))).tolist()) for _ in range(300)}
     ids = [str(n) for n in range(len(paths))]
     tags = {"odd": np.arange(1, len(paths), 2)}
-    return ItemTrie.build(pad_paths(sorted(paths), end_token=2), ids, tags=tags)
+    return ItemTrie.build(pad_paths(sorted(paths), ending=[2]), ids, tags=tags)
 
 
 def filters(trie: ItemTrie) -> Iterator[ItemFilter]:

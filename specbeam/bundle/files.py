@@ -59,8 +59,14 @@ class Bundle:
     @property
     def _longest_item_shown(self) -> int:
         history, depth = self.template.history, self.trie.depth
-        only_end = self.trie.level_tokens(depth).tolist() == [history.end_token]
-        return depth - 1 if only_end and not history.keep_end_token else depth
+        ending = len(history.end_tokens)
+        if history.keep_end_tokens or ending > depth:
+            return depth
+        last = range(depth - ending + 1, depth + 1)
+        ended = all(
+            set(self.trie.level_tokens(level).tolist()) <= set(history.end_tokens) for level in last
+        )
+        return depth - ending if ended else depth
 
     def _folder(self, name: str) -> Path | None:
         listed = any(file.startswith(f"{name}/") for file in self.manifest.contents)

@@ -12,7 +12,7 @@ import numpy as np
 
 from specbeam.catalog import PAD
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +72,20 @@ class HistorySegment:
         window: which part of the history is shown.
         separator: vocabulary ids between two items.
         separator_text: what the separator spells; None where there never was a text.
-        end_token: the token that ends an item's path, if the catalogue has one.
-        keep_end_token: whether items are shown with their end token.
+        end_tokens: the tokens that end an item's path, in turn; none if the catalogue has none.
+        keep_end_tokens: whether items are shown with their end tokens.
     """
 
     window: Window = field(default_factory=Window)
     separator: tuple[int, ...] = ()
     separator_text: str | None = None
-    end_token: int | None = None
-    keep_end_token: bool = True
+    end_tokens: tuple[int, ...] = ()
+    keep_end_tokens: bool = True
 
     def __post_init__(self) -> None:
         """Check that the ids are ids."""
         _check_ids(self.separator)
-        if self.end_token is not None:
-            _check_ids((self.end_token,))
+        _check_ids(self.end_tokens)
 
     def render(self, history_paths: np.ndarray) -> np.ndarray:
         """Return the tokens of the items shown.
@@ -101,9 +100,8 @@ class HistorySegment:
         paths = np.asarray(history_paths)
         paths = paths[self.window.start(len(paths)) :]
         kept = paths != PAD
-        if self.end_token is not None and not self.keep_end_token:
-            last = kept.sum(axis=1, keepdims=True) - 1
-            kept &= ~((np.arange(paths.shape[1]) == last) & (paths == self.end_token))
+        if self.end_tokens and not self.keep_end_tokens:
+            kept &= ~self._is_ending(paths, kept.sum(axis=1))
         separators = np.broadcast_to(
             np.asarray(self.separator, paths.dtype), (len(paths), len(self.separator))
         )
@@ -112,6 +110,14 @@ class HistorySegment:
         shown = np.concatenate([follows, kept], axis=1)
         kept_tokens: np.ndarray = tokens[shown].astype(np.int32)
         return kept_tokens
+
+    def _is_ending(self, paths: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Say which tokens are the end tokens of their item.  Shape (n, L)."""
+        places = (lengths - len(self.end_tokens))[:, None] + np.arange(len(self.end_tokens))
+        last = np.take_along_axis(paths, places.clip(min=0), axis=1)
+        ended = (places[:, :1] >= 0) & (last == self.end_tokens).all(axis=1, keepdims=True)
+        ending: np.ndarray = ended & (np.arange(paths.shape[1]) >= places[:, :1])
+        return ending
 
     def max_tokens(self, item_tokens: int) -> int:
         """Return the most tokens shown when no item shows more than `item_tokens`."""
@@ -212,7 +218,7 @@ class PromptTemplate:
         """Parse prompt.json.
 
         Raises:
-            ValueError: not a template of version 2 with exactly one history.
+            ValueError: not a template of version 3 with exactly one history.
         """
         try:
             document = json.loads(text)
@@ -249,6 +255,7 @@ def _parse(document: Any) -> FixedSegment | HistorySegment:
                 **fields
                 | {
                     "separator": tuple(fields["separator"]),
+                    "end_tokens": tuple(fields["end_tokens"]),
                     "window": Window(**fields["window"]),
                 }
             )

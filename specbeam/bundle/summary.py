@@ -62,8 +62,9 @@ def describe_prompt(template: PromptTemplate) -> str:
         window += f" with {json.dumps(history.separator_text, ensure_ascii=False)} between"
     elif history.separator:
         window += f" with {list(history.separator)} between"
-    if history.end_token is not None:
-        window += f", end token {'shown' if history.keep_end_token else 'left out'}"
+    if history.end_tokens:
+        name = "end token" if len(history.end_tokens) == 1 else "end tokens"
+        window += f", {name} {'shown' if history.keep_end_tokens else 'left out'}"
     before = [_describe(segment) for segment in template.before]
     return " ".join([*before, f"{{history: {window}}}", *map(_describe, template.after)])
 

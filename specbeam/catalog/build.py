@@ -42,22 +42,21 @@ class Built:
     created_bucket: np.ndarray | None
 
 
-def pad_paths(paths: Sequence[Sequence[int]], end_token: int | None = None) -> np.ndarray:
+def pad_paths(paths: Sequence[Sequence[int]], ending: Sequence[int] = ()) -> np.ndarray:
     """Return token paths of different lengths as one array.
 
     Args:
         paths: token path of each item.
-        end_token: appended to every path; paths of different lengths need one unless none is a
-            prefix of another.
+        ending: end tokens, appended to every path; paths of different lengths need one unless
+            none is a prefix of another.
 
     Returns:
         Shape (N, L), int64; `PAD` behind the end of shorter paths.
     """
-    tail = [] if end_token is None else [end_token]
-    longest = max((len(path) for path in paths), default=0) + len(tail)
+    longest = max((len(path) for path in paths), default=0) + len(ending)
     padded = np.full((len(paths), longest), PAD, np.int64)
     for row, path in enumerate(paths):
-        padded[row, : len(path) + len(tail)] = [*path, *tail]
+        padded[row, : len(path) + len(ending)] = [*path, *ending]
     return padded
 
 

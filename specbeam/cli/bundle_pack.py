@@ -56,8 +56,16 @@ that closes the file is dropped.  Without it a prompt is BOS and the codes of th
 @click.option(
     "--stride", type=click.IntRange(1), help="Items by which it moves.  [default: 10, or a fifth]"
 )
-@click.option("--end-token", metavar="TEXT|ID", help="Ends an item.  [default: EOS for titles]")
-@click.option("--keep-end-token", is_flag=True, help="Show end tokens in the history too.")
+@click.option(
+    "--end-token",
+    "end_tokens",
+    multiple=True,
+    metavar="TEXT|ID",
+    help="Ends an item; repeat it for several tokens in turn.  [default: EOS for titles]",
+)
+@click.option(
+    "--keep-end-token", "keep_end_tokens", is_flag=True, help="Show end tokens in the history too."
+)
 @click.option(
     "--title-format", default="{title}", show_default=True, help="How the model writes a title."
 )
@@ -157,7 +165,7 @@ def _request(bundle_dir: Path, options: dict[str, Any]) -> PackRequest:
         prompt=_prompt(options),
         fields=fields,
         id_offset=options["id_offset"],
-        end_token=options["end_token"],
+        end_tokens=options["end_tokens"],
         title_format=options["title_format"],
         max_title_tokens=options["max_title_tokens"],
         score_kind=options["score_kind"],
@@ -184,7 +192,7 @@ def _prompt(options: dict[str, Any]) -> Any:
         separator=options["separator"],
         bos=options["bos"],
         window=Window(size, stride),
-        keep_end_token=options["keep_end_token"],
+        keep_end_tokens=options["keep_end_tokens"],
     )
 
 

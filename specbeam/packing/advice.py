@@ -26,7 +26,7 @@ def find_warnings(
         catalogue: its items.
     """
     metadata, items = catalogue.metadata, catalogue.items
-    longest = template.max_tokens(max(map(len, items.paths)) + (catalogue.end_token is not None))
+    longest = template.max_tokens(max(map(len, items.paths)) + len(catalogue.ending))
     found = _model_warnings(checkpoint, longest + catalogue.trie.depth)
     values = {tag.partition(":")[0] for tag in catalogue.trie.tag_names}
     found += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,22 +32,21 @@ class Catalogue:
     """Items with all that is known about them.
 
     Attributes:
-        items: ids and paths without end token.
+        items: ids and paths without end tokens.
         metadata: of the same items.
-        end_token: the token that ends an item, if there is one.
+        ending: the tokens that end an item, if there are some.
         trie: the catalogue to serve.
     """
 
     items: ItemPaths
     metadata: Metadata
-    end_token: int | None
+    ending: tuple[int, ...]
     trie: ItemTrie
 
     @property
     def whole_paths(self) -> list[tuple[int, ...]]:
         """Vocabulary ids of each item, end tokens included."""
-        tail = () if self.end_token is None else (self.end_token,)
-        return [(*path, *tail) for path in self.items.paths]
+        return [(*path, *self.ending) for path in self.items.paths]
 
 
 def read_catalogue(
@@ -61,16 +61,16 @@ def read_catalogue(
     assert file is not None
     problems: list[str] = []
     items = _read_paths(request, vocabulary, file, problems)
-    end_token = _end_token(request, checkpoint, vocabulary, items)
-    items = without_end(items, end_token)
-    problems += length_problems(items, end_token)
-    problems += _beyond(items, end_token, checkpoint)
+    ending = _ending(request, checkpoint, vocabulary, items)
+    items = without_end(items, ending)
+    problems += length_problems(items, ending)
+    problems += _beyond(items, ending, checkpoint)
     if problems:
         raise PackError(str(file), problems)
     metadata = _read_items(request, items)
     try:
         trie = ItemTrie.build(
-            pad_paths(items.paths, end_token),
+            pad_paths(items.paths, ending),
             items.item_ids,
             metadata.popularity,
             tags=metadata.tag_rows(),
@@ -78,7 +78,7 @@ def read_catalogue(
         )
     except CatalogError as error:
         raise PackError(str(file), error.problems) from error
-    return Catalogue(items, metadata, end_token, trie)
+    return Catalogue(items, metadata, ending, trie)
 
 
 def _read_paths(
@@ -103,18 +103,18 @@ def _read_paths(
     )
 
 
-def _end_token(
+def _ending(
     request: PackRequest, checkpoint: Checkpoint, vocabulary: Vocabulary | None, items: ItemPaths
-) -> int | None:
-    if request.end_token is not None:
-        return find_end_token(request.end_token, vocabulary)
+) -> tuple[int, ...]:
+    if request.end_tokens:
+        return tuple(find_end_token(text, vocabulary) for text in request.end_tokens)
     if request.titles_file is None:
         return common_end(items)
     found = vocabulary.eos if vocabulary else None
     found = checkpoint.token_id("eos_token_id") if found is None else found
     if found is None:
         raise BundleError(["the tokenizer names no end of sequence: titles need --end-token"])
-    return found
+    return (found,)
 
 
 def _read_items(request: PackRequest, items: ItemPaths) -> Metadata:
@@ -131,7 +131,7 @@ def _read_items(request: PackRequest, items: ItemPaths) -> Metadata:
     return metadata
 
 
-def _beyond(items: ItemPaths, end_token: int | None, checkpoint: Checkpoint) -> list[str]:
+def _beyond(items: ItemPaths, ending: Sequence[int], checkpoint: Checkpoint) -> list[str]:
     """Name tokens that the checkpoint has no embedding for."""
     size = checkpoint.vocab_size
     problems = [
@@ -140,6 +140,9 @@ def _beyond(items: ItemPaths, end_token: int | None, checkpoint: Checkpoint) -> 
         for item_id, path in zip(items.item_ids, items.paths, strict=True)
         if max(path, default=-1) >= size
     ]
-    if end_token is not None and end_token >= size:
-        problems.append(f"the end token is {end_token}, the vocabulary ends at {size - 1}")
+    problems += [
+        f"the end token is {token}, the vocabulary ends at {size - 1}"
+        for token in ending
+        if token >= size
+    ]
     return problems

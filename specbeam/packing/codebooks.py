@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ _Family = tuple[str, str]
 
 
 def find_codebooks(
-    trie: ItemTrie, vocabulary: Mapping[str, int] | None, end_token: int | None
+    trie: ItemTrie, vocabulary: Mapping[str, int] | None, ending: Sequence[int] = ()
 ) -> tuple[LevelTokens, ...]:
     """Return the codebook of each level.
 
@@ -28,7 +28,7 @@ def find_codebooks(
     Args:
         trie: the catalogue.
         vocabulary: token to id; without one, only the tokens in use are known.
-        end_token: the token that ends an item, if there is one.
+        ending: the tokens that end an item, if there are some.
     """
     family_of: dict[int, _Family] = {}
     members: defaultdict[_Family, list[int]] = defaultdict(list)
@@ -41,13 +41,13 @@ def find_codebooks(
         used = trie.level_tokens(level)
         families = {family_of[token] for token in used.tolist() if token in family_of}
         tokens = [*used.tolist(), *(n for family in families for n in members[family])]
-        levels.append(LevelTokens.of_tokens(_name(level, families, used, end_token), tokens))
+        levels.append(LevelTokens.of_tokens(_name(level, families, used, ending), tokens))
     return tuple(levels)
 
 
-def _name(level: int, families: set[_Family], used: np.ndarray, end_token: int | None) -> str:
+def _name(level: int, families: set[_Family], used: np.ndarray, ending: Sequence[int]) -> str:
     """Return a short name: the letters of the pattern, or the level's number."""
-    if used.tolist() == [end_token]:
+    if set(used.tolist()) <= set(ending):
         return "end"
     letters = {re.sub(r"[^A-Za-z0-9]+", "", head) for head, _ in families}
     return letters.pop() if len(letters) == 1 else str(level)

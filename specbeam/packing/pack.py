@@ -133,9 +133,9 @@ def _make_template(
     vocabulary: Vocabulary | None,
     catalogue: Catalogue,
 ) -> tuple[PromptTemplate, list[str]]:
-    wanted, end = request.prompt, catalogue.end_token
+    wanted, ending = request.prompt, catalogue.ending
     history = HistorySegment(
-        wanted.window, end_token=end, keep_end_token=wanted.keep_end_token or end is None
+        wanted.window, end_tokens=ending, keep_end_tokens=wanted.keep_end_tokens or not ending
     )
     bos = vocabulary.bos if vocabulary else None
     bos = checkpoint.token_id("bos_token_id") if bos is None else bos
@@ -152,17 +152,17 @@ def _make_template(
     return text_template(
         PromptText.parse(wanted.text, wanted.separator),
         vocabulary,
-        _samples(catalogue, vocabulary, wanted.keep_end_token),
+        _samples(catalogue, vocabulary, wanted.keep_end_tokens),
         bos if begins else None,
         history,
     )
 
 
-def _samples(catalogue: Catalogue, vocabulary: Vocabulary, keep_end_token: bool) -> list[Sample]:
+def _samples(catalogue: Catalogue, vocabulary: Vocabulary, keep_end_tokens: bool) -> list[Sample]:
     """Return some items spread over the catalogue, as a history shows them."""
-    items, end = catalogue.items, catalogue.end_token
+    items = catalogue.items
     chosen = np.unique(np.linspace(0, len(items.item_ids) - 1, _SAMPLES).astype(int)).tolist()
-    tail = (end,) if end is not None and keep_end_token else ()
+    tail = catalogue.ending if keep_end_tokens else ()
     tail_text = vocabulary.text_of(tail) if tail else ""
     return [
         Sample(
@@ -179,7 +179,7 @@ def _codebooks(
     if request.titles_file is not None:
         return ()
     ids = vocabulary.ids if vocabulary else None
-    return find_codebooks(catalogue.trie, ids, catalogue.end_token)
+    return find_codebooks(catalogue.trie, ids, catalogue.ending)
 
 
 def _report(
@@ -199,7 +199,7 @@ def _report(
             "paths": trie.num_leaves,
             "items_sharing_a_path": int(sharing[sharing > 1].sum()),
             "item_length": trie.depth,
-            "end_token": catalogue.end_token,
+            "end_tokens": list(catalogue.ending),
             "titles_cut": catalogue.items.cut,
             "levels": [{"name": level.name, "codes": level.size} for level in levels],
             "tags": len(trie.tag_names),

@@ -22,7 +22,7 @@ class ItemPaths:
 
     Attributes:
         item_ids: N ids.
-        paths: vocabulary ids of each item, without end token.
+        paths: vocabulary ids of each item, without end tokens.
         texts: what the paths spell in a prompt; None where items came as vocabulary ids.
         cut: items whose text was longer than allowed and was cut.
     """
@@ -113,49 +113,51 @@ def title_paths(
     )
 
 
-def common_end(items: ItemPaths) -> int | None:
+def common_end(items: ItemPaths) -> tuple[int, ...]:
     """Return the token that ends every item and stands nowhere else, if lengths differ.
 
     An index that was written from whole paths has its end tokens in it.
     """
     ends = {path[-1:] for path in items.paths}
     if len(ends) != 1 or len({len(path) for path in items.paths}) == 1:
-        return None
+        return ()
     end = next(iter(ends))
     known = len(end) == 1 and end[0] >= 0
     alone = known and not any(end[0] in path[:-1] for path in items.paths)
-    return end[0] if alone else None
+    return end if alone else ()
 
 
-def without_end(items: ItemPaths, end_token: int | None) -> ItemPaths:
-    """Return the items without the end token, if every one of them has it at its end."""
-    if not all(len(path) > 1 and path[-1] == end_token for path in items.paths):
+def without_end(items: ItemPaths, ending: tuple[int, ...]) -> ItemPaths:
+    """Return the items without the end tokens, if every one of them has them at its end."""
+    size = len(ending)
+    ended = all(len(path) > size and path[-size:] == ending for path in items.paths)
+    if not ending or not ended:
         return items
-    return replace(items, paths=tuple(path[:-1] for path in items.paths), texts=None)
+    return replace(items, paths=tuple(path[:-size] for path in items.paths), texts=None)
 
 
-def length_problems(items: ItemPaths, end_token: int | None) -> list[str]:
+def length_problems(items: ItemPaths, ending: tuple[int, ...]) -> list[str]:
     """Return why an item could not be told from the beginning of another one.
 
-    Items of different lengths without an end token, the end token inside an item, long items.
+    Items of different lengths without an end token, the first end token inside an item, long items.
     """
     problems: list[str] = []
     lengths = Counter(len(path) for path in items.paths if path)
     if not lengths:
         return problems
-    if len(lengths) > 1 and end_token is None:
+    if len(lengths) > 1 and not ending:
         counted = ", ".join(f"{count:,} of {size}" for size, count in sorted(lengths.items()))
         problems.append(
             f"items have different numbers of tokens ({counted}): they need --end-token"
         )
-    longest = max(lengths) + (end_token is not None)
+    longest = max(lengths) + len(ending)
     if longest > MAX_DEPTH:
         problems.append(f"the longest item has {longest} tokens, {MAX_DEPTH} are supported")
-    if end_token is not None:
+    if ending:
         problems += [
-            f"item {item_id!r} contains the end token {end_token}"
+            f"item {item_id!r} contains the end token {ending[0]}"
             for item_id, path in zip(items.item_ids, items.paths, strict=True)
-            if end_token in path
+            if ending[0] in path
         ]
     return problems
 

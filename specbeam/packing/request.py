@@ -21,14 +21,14 @@ class PromptRequest:
         separator: text between two items.
         bos: whether prompts begin with BOS; None = as the tokenizer does, always without a text.
         window: which part of a history is shown.
-        keep_end_token: whether items of the history are shown with their end token.
+        keep_end_tokens: whether items of the history are shown with their end tokens.
     """
 
     text: str | None = None
     separator: str = ""
     bos: bool | None = None
     window: Window = field(default_factory=Window)
-    keep_end_token: bool = False
+    keep_end_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class PackRequest:
         prompt: how prompts look.
         fields: which fields of the files hold what.
         id_offset: added to the item ids of all files.
-        end_token: token or vocabulary id that ends an item; None = none for an index, the
-            tokenizer's end of sequence for titles.
+        end_tokens: tokens or vocabulary ids that end an item, in turn; empty = none for an index,
+            the tokenizer's end of sequence for titles.
         title_format: how the model writes a title.
         max_title_tokens: longer titles are cut.
         score_kind: VOCAB, LEVEL or TRIE.
@@ -70,7 +70,7 @@ class PackRequest:
     prompt: PromptRequest = field(default_factory=PromptRequest)
     fields: Fields = field(default_factory=Fields)
     id_offset: int = 0
-    end_token: str | None = None
+    end_tokens: tuple[str, ...] = ()
     title_format: str = "{title}"
     max_title_tokens: int = MAX_TITLE_TOKENS
     score_kind: str = "VOCAB"

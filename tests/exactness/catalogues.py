@@ -44,9 +44,7 @@ class Catalogue:
         """The fast path's form of the same items, from rows in the order of `items`."""
         rows = list(self.items.values())
         end = () if self.end_token is None else (self.end_token,)
-        paths = pad_paths(
-            [row.path[: len(row.path) - len(end)] for row in rows], end_token=self.end_token
-        )
+        paths = pad_paths([row.path[: len(row.path) - len(end)] for row in rows], ending=end)
         created = [-1 if row.created_at_ms is None else row.created_at_ms for row in rows]
         return ItemTrie.build(
             paths,

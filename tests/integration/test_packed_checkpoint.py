@@ -80,18 +80,27 @@ def pack(checkpoint: Checkpoint, bundle: Path, *arguments: str) -> Bundle:
     return load_bundle(bundle)
 
 
+@pytest.mark.parametrize("ended", [False, True], ids=["codes", "line-end-and-eos"])
 async def test_codes_are_served_as_transformers_generates_them(
-    checkpoint: Checkpoint, tmp_path: Path
+    checkpoint: Checkpoint, tmp_path: Path, ended: bool
 ) -> None:
-    index = random_index()
+    index, tokenizer = random_index(), checkpoint.tokenizer
+    line_end = tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
+    ending = [line_end, tokenizer.eos_token_id] if ended else []
     (tmp_path / "index.json").write_text(json.dumps(index))
-    bundle = pack(checkpoint, tmp_path / "codes.bundle", "--index", str(tmp_path / "index.json"))
-    item_of = {tuple(tokens): item_id for item_id, tokens in index.items()}
+    arguments = ["--index", str(tmp_path / "index.json")]
+    arguments += [word for token in ending for word in ("--end-token", str(token))]
+    bundle = pack(checkpoint, tmp_path / "codes.bundle", *arguments)
+    written = {
+        item_id: [*names, *tokenizer.convert_ids_to_tokens(ending)]
+        for item_id, names in index.items()
+    }
+    item_of = {tuple(names): item_id for item_id, names in written.items()}
     async with running(bundle) as stack:
         for history in HISTORIES:
             prompt = checkpoint.prompt(["".join(index[item]) for item in history])
             for num_items in (1, 5, 10):
-                paths, scores = generate(checkpoint, prompt, index, num_items)
+                paths, scores = generate(checkpoint, prompt, written, num_items)
                 for speculation in ("off", "on"):
                     answer = await ask(stack.client, history, num_items, speculation)
                     assert answer.work.speculation_used == (speculation == "on")
@@ -202,12 +211,13 @@ def generate(
         path = checkpoint.tokenizer.convert_tokens_to_ids(names)
         for level, token in enumerate(path):
             allowed.setdefault(tuple(path[:level]), set()).add(token)
+    depth = len(next(iter(index.values())))
     tokens = torch.tensor([prompt])
     out = checkpoint.model.generate(
         tokens,
         attention_mask=torch.ones_like(tokens),
-        max_new_tokens=3,
-        min_new_tokens=3,
+        max_new_tokens=depth,
+        min_new_tokens=depth,
         num_beams=num_beams,
         num_return_sequences=num_beams,
         do_sample=False,

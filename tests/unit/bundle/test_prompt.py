@@ -58,12 +58,22 @@ def test_segments_stand_in_their_order_and_padding_is_dropped() -> None:
 
 
 def test_end_tokens_are_shown_or_left_out() -> None:
-    paths = pad_paths([[40, 41], [END, 43]], END)
-    shown = text_template(end_token=END, keep_end_token=True)
+    paths = pad_paths([[40, 41], [END, 43]], [END])
+    shown = text_template(end_tokens=(END,), keep_end_tokens=True)
     assert shown.render(paths).tolist() == [1, 20, 21, 40, 41, END, 30, 31, END, 43, END, 22]
-    hidden = text_template(end_token=END, keep_end_token=False)
+    hidden = text_template(end_tokens=(END,), keep_end_tokens=False)
     # Only the last token of an item is its end.
     assert hidden.render(paths).tolist() == [1, 20, 21, 40, 41, 30, 31, END, 43, 22]
+
+
+def test_an_ending_of_two_tokens_is_left_out_whole_or_not_at_all() -> None:
+    template = text_template(end_tokens=(50, END), keep_end_tokens=False)
+    paths = pad_paths([[40, 41], [42], [43, 44, 45]], [50, END])
+    expected = [1, 20, 21, 40, 41, 30, 31, 42, 30, 31, 43, 44, 45, 22]
+    assert template.render(paths).tolist() == expected
+    # An item that has only a part of it, or is too short for it, is shown as it is.
+    other = pad_paths([[40, 50], [50, 41], [END]])
+    assert template.render(other).tolist() == [1, 20, 21, 40, 50, 30, 31, 50, 41, 30, 31, END, 22]
 
 
 @pytest.mark.parametrize("length", range(12))
@@ -78,7 +88,7 @@ def test_no_prompt_is_longer_than_the_longest(length: int) -> None:
 
 
 def test_a_template_survives_its_file() -> None:
-    template = text_template(end_token=END, keep_end_token=False)
+    template = text_template(end_tokens=(END,), keep_end_tokens=False)
     assert PromptTemplate.from_json(template.to_json()) == template
     document = json.loads(template.to_json())
     assert [segment["type"] for segment in document["segments"]] == [
@@ -100,8 +110,8 @@ def test_a_template_survives_its_file() -> None:
         (lambda d: d | {"segments": [{"type": "image"}]}, "unknown segment type"),
         (lambda d: d | {"segments": [{"type": "tokens", "ids": [-1]}]}, "not vocabulary ids"),
         (lambda d: d | {"segments": [{"type": "tokens", "ids": ["a"]}]}, "not vocabulary ids"),
-        (lambda d: d | {"segments": 7}, "version 2"),
-        (lambda d: [d], "version 2"),
+        (lambda d: d | {"segments": 7}, "version 3"),
+        (lambda d: [d], "version 3"),
     ],
 )
 def test_a_wrong_template_is_refused(change, message: str) -> None:
@@ -111,7 +121,7 @@ def test_a_wrong_template_is_refused(change, message: str) -> None:
 
 
 def test_a_template_can_be_read_by_people() -> None:
-    text = describe_prompt(text_template(end_token=END, keep_end_token=False))
+    text = describe_prompt(text_template(end_tokens=(END,), keep_end_tokens=False))
     assert text == (
         '[1] "Items: " {history: the last 3 items with ", " between, end token left out} "\\nNext:"'
     )

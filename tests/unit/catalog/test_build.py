@@ -39,7 +39,7 @@ def test_titles_of_any_length_are_kept(
 ) -> None:
     if sparse:
         monkeypatch.setattr(columns, "_DENSE_BELOW", 0)
-    paths = pad_paths(titles(seed), END)
+    paths = pad_paths(titles(seed), [END])
     ids = [f"t{n}" for n in range(len(paths))]
     trie = ItemTrie.build(paths, ids)
     trie.save(tmp_path / "x")

@@ -137,7 +137,7 @@ def test_titles_become_items(files: Path, pack: Pack, capsys: pytest.CaptureFixt
     assert (bundle.trie.num_items, bundle.trie.num_leaves) == (3, 2)
     assert bundle.manifest.levels == ()
     assert bundle.trie.level_tokens(bundle.trie.depth).tolist() == [2]
-    assert bundle.template.history.end_token == 2
+    assert bundle.template.history.end_tokens == (2,)
     assert "titles were cut after 5 tokens" in capsys.readouterr().err
     again = [*("--index", str(bundle.items_file)), *("--items", str(bundle.items_file))]
     arguments = ["--target", str(bundle.target_dir), *again]

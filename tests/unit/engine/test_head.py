@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_padding_has_no_column() -> None:
-    trie = ItemTrie.build(pad_paths([[5, 6], [7]], end_token=2), ["a", "b"])
+    trie = ItemTrie.build(pad_paths([[5, 6], [7]], ending=[2]), ["a", "b"])
     assert [Scoring().codebook(trie, level).tolist() for level in (1, 2, 3)] == [
         [5, 7],
         [2, 6],

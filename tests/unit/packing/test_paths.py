@@ -104,9 +104,10 @@ def test_items_without_title_are_named(llama: Vocabulary) -> None:
 @pytest.mark.parametrize(
     ("paths", "end", "message"),
     [
-        (((1, 2), (3,)), None, "different numbers of tokens (1 of 1, 1 of 2): they need"),
-        (((1, 2), (9, 3)), 9, "item 'i1' contains the end token 9"),
-        (((1,) * 64,), 9, "the longest item has 65 tokens"),
+        (((1, 2), (3,)), (), "different numbers of tokens (1 of 1, 1 of 2): they need"),
+        (((1, 2), (9, 3)), (9,), "item 'i1' contains the end token 9"),
+        (((1,) * 64,), (9,), "the longest item has 65 tokens"),
+        (((1,) * 63,), (9, 2), "the longest item has 65 tokens"),
     ],
 )
 def test_items_that_cannot_be_told_apart_are_refused(paths, end, message: str) -> None:
@@ -117,12 +118,15 @@ def test_items_that_cannot_be_told_apart_are_refused(paths, end, message: str) -
 
 def test_an_end_token_that_is_there_already_is_found() -> None:
     items = ItemPaths(("x", "y"), ((5, 6, 2), (7, 2)), ("a", "b"))
-    assert common_end(items) == 2
-    assert without_end(items, 2).paths == ((5, 6), (7,))
+    assert common_end(items) == (2,)
+    assert without_end(items, (2,)).paths == ((5, 6), (7,))
     for paths in (((5, 2), (7, 2)), ((5, 2, 2), (7, 2)), ((5, 6, 2), (7, 3))):
-        assert common_end(ItemPaths(("x", "y"), paths, None)) is None
+        assert common_end(ItemPaths(("x", "y"), paths, None)) == ()
+    assert without_end(items, (6, 2)) is items
+    both = ItemPaths(("x", "y"), ((5, 9, 2), (7, 8, 9, 2)), None)
+    assert without_end(both, (9, 2)).paths == ((5,), (7, 8))
     half = ItemPaths(("x", "y"), ((5, 2), (7,)), None)
-    assert without_end(half, 2) is half
+    assert without_end(half, (2,)) is half
 
 
 def test_end_tokens_are_ids_or_single_tokens(qwen: Vocabulary) -> None:
