@@ -154,7 +154,8 @@ MUTATIONS = (
         "decoding/host_expansion.py",
         "torch.log_softmax(found, dim=-1).numpy()",
         "torch.log_softmax(scores.values.gather(1, columns).masked_fill("
-        "torch.from_numpy(tokens < 0), -np.inf), dim=-1).masked_fill_(torch.from_numpy(gone), -np.inf).numpy()",
+        "torch.from_numpy(tokens < 0), -np.inf), dim=-1)"
+        ".masked_fill_(torch.from_numpy(gone), -np.inf).numpy()",
     ),
     Mutation(
         "TRIE on the device: the denominator counts children that are filtered out",
