@@ -3,7 +3,7 @@
     python -m tests.exactness.mutations [NAME ...]
 
 Each mutation is applied to a copy of the packages; the whole-search suites and the suites of parts
-(filters, levels) run on it until the first failure.  A mutation that nothing notices is a gap in
+(filters, levels, drafts) run on it until the first failure.  A mutation that nothing notices is a gap in
 the tests.  Takes some minutes, so it is no part of the test run.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = {
     "searches": ("test_ties.py", "test_reference.py", "test_variants.py"),
-    "parts": ("test_filters.py", "test_expansion.py"),
+    "parts": ("test_filters.py", "test_expansion.py", "../unit/decoding/test_select.py"),
 }
 
 
