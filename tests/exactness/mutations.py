@@ -3,8 +3,8 @@
     python -m tests.exactness.mutations [NAME ...]
 
 Each mutation is applied to a copy of the packages; the whole-search suites and the suites of parts
-(filters, levels, drafts) run on it until the first failure.  A mutation that nothing notices is a gap in
-the tests.  Takes some minutes, so it is no part of the test run.
+(filters, levels, drafts) run on it until the first failure.  A mutation that nothing notices is a
+gap in the tests.  All of them take half an hour, so they are no part of the test run.
 """
 
 from __future__ import annotations
