@@ -188,5 +188,5 @@ def _other_format(version: object, document: dict[str, Any], directory: Path | N
     )
     return (
         f"{found}. Repack it: specbeam bundle pack NEW --target {old}/target{drafters} "
-        f"--index {old}/catalog.parquet --items {old}/catalog.parquet"
+        f"--index {old}/catalog.parquet --items {old}/catalog.parquet --tag-field topic=topics"
     )

@@ -223,7 +223,8 @@ class PromptTemplate:
         try:
             document = json.loads(text)
             if document["version"] != VERSION:
-                raise ValueError(f"it has version {document['version']}")
+                found = document["version"]
+                raise ValueError(f"it has version {found}; make it anew with specbeam bundle pack")
             segments = [_parse(segment) for segment in document["segments"]]
             histories = [part for part in segments if isinstance(part, HistorySegment)]
             if len(histories) != 1:

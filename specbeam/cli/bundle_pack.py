@@ -25,7 +25,8 @@ Examples:
   specbeam bundle pack movies.bundle --target bigrec --titles movies.json --prompt prompt.txt
   specbeam bundle pack new.bundle --target old.bundle/target \\
       --drafter default=old.bundle/drafters/default \\
-      --index old.bundle/catalog.parquet --items old.bundle/catalog.parquet
+      --index old.bundle/catalog.parquet --items old.bundle/catalog.parquet \\
+      --tag-field topic=topics
 
 --index maps item ids to token names ({"7": ["<a_60>", "<b_159>", "<c_203>"]}) or to
 vocabulary ids ({"7": [151703, 152058, 152358]}).  --titles maps them to texts, or to

@@ -11,6 +11,7 @@ from specbeam.catalog import PAD, ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.expansion import Allowed, Expansion, ScoredLevel, Verified
 from specbeam.decoding.scoring import LevelScores, Scoring
+from specbeam.decoding.upload import upload
 
 # Copies of shared leaf counts kept on the device (4 bytes a leaf each).
 MAX_SHARED_COUNTS = 16
@@ -62,11 +63,7 @@ class DeviceExpansion(Expansion[torch.Tensor]):
     def _tensor(
         self, array: np.ndarray, dtype: type[np.int64] | type[np.float64] = np.int64
     ) -> torch.Tensor:
-        """Upload; from pinned memory the copy does not hold up the host."""
-        tensor = torch.from_numpy(np.array(array, dtype=dtype))
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+        return upload(np.array(array, dtype=dtype), self.device)
 
     def _bind(self, leaf_filter: LeafFilter) -> DeviceFilter:
         return DeviceFilter(

@@ -1,8 +1,7 @@
-"""Whether a device can be used, and how arrays get there without waiting for it."""
+"""Whether a device can be used."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 
@@ -24,19 +23,3 @@ def device_problem(name: str) -> str | None:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         return f"device {name!r} cannot be used here: {line}"
     return None
-
-
-def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return an array's content on a device, without waiting for the device.
-
-    On CUDA it goes through pinned memory and the copy is queued; torch keeps the pinned block until
-    the copy is done.  On the CPU nothing is copied: write to neither.
-
-    Args:
-        array: any shape, of a type torch has too.
-        device: where to.
-    """
-    here = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    if device.type != "cuda":
-        return here.to(device)
-    return here.pin_memory().to(device, non_blocking=True)

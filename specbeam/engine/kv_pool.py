@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from specbeam.engine.devices import upload
+from specbeam.decoding.upload import upload
 
 
 class NoFreeSlotError(RuntimeError):

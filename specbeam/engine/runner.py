@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from specbeam.decoding.upload import upload
 from specbeam.engine.decoder import SlotRows, tree_mask
-from specbeam.engine.devices import upload
 from specbeam.engine.kv_pool import KvGeometry, KvPool
 from specbeam.engine.meter import PassMeter
 from specbeam.engine.transformers_adapter import load_causal_lm, take_apart
