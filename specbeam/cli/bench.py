@@ -205,7 +205,7 @@ def load_users(bundle: Any, dataset: Path | None) -> list[np.ndarray]:
     """Return the histories (item indices) of the dataset's test users, train and valid parts."""
     if dataset is None:
         return []
-    from specbeam.training.dataset_files import read_dataset
+    from specbeam.training.data.dataset_files import read_dataset
 
     data = read_dataset(dataset)
     index = bundle.trie.index_of(data.items.item_ids)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from specbeam.cli.output import print_json, print_table
-from specbeam.training.dataset import Dataset
+from specbeam.training.data.dataset import Dataset
 
 LAYOUTS = ("atspeed",)
 
@@ -36,8 +36,8 @@ def import_command(
     \b
     Layout atspeed: sequential_{train,valid,test}.txt and one *.json with the item codes.
     """
-    from specbeam.training.atspeed import import_atspeed
-    from specbeam.training.dataset_files import write_dataset
+    from specbeam.training.data.atspeed import import_atspeed
+    from specbeam.training.data.dataset_files import write_dataset
 
     assert layout in LAYOUTS
     dataset = import_atspeed(source, name=name)
@@ -63,9 +63,9 @@ def synthesize(
     as_json: bool,
 ) -> None:
     """Generate DATASET_DIR: topics, Zipf popularity and sequences a model can learn."""
-    from specbeam.training.dataset_files import write_dataset
-    from specbeam.training.synthetic import SyntheticConfig
-    from specbeam.training.synthetic import synthesize as generate
+    from specbeam.training.data.dataset_files import write_dataset
+    from specbeam.training.data.synthetic import SyntheticConfig
+    from specbeam.training.data.synthetic import synthesize as generate
 
     dataset = generate(SyntheticConfig(items, users, mean_length, seed))
     write_dataset(dataset, dataset_dir, overwrite=overwrite)

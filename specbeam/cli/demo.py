@@ -94,12 +94,12 @@ def _ensure_bundle(work_dir: Path, threads: int) -> Path:
     if (bundle_dir / "manifest.json").is_file() and _is_usable(bundle_dir, note):
         note(f"using the bundle trained before: {bundle_dir}")
         return bundle_dir
-    from specbeam.training.dataset_files import write_dataset
+    from specbeam.training.data.dataset_files import write_dataset
+    from specbeam.training.data.synthetic import SyntheticConfig, synthesize
     from specbeam.training.loop import StopRequested
     from specbeam.training.pipeline import RUN_FILE, TrainingRun, train_bundle
     from specbeam.training.presets import get_preset
     from specbeam.training.progress import ConsoleReporter
-    from specbeam.training.synthetic import SyntheticConfig, synthesize
 
     dataset_dir = work_dir / "dataset"
     if not (dataset_dir / "dataset.json").is_file():
@@ -144,7 +144,7 @@ async def _record_histories(
 ) -> list[tuple[str, list[str]]]:
     """Record what some users did; return them with the titles of what they did last."""
     from specbeam.client import Interaction
-    from specbeam.training.dataset_files import read_dataset
+    from specbeam.training.data.dataset_files import read_dataset
 
     dataset = read_dataset(dataset_dir)
     items = dataset.items

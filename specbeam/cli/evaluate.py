@@ -46,8 +46,8 @@ def evaluate(
     import torch
 
     from specbeam.bundle import load_bundle
-    from specbeam.training.dataset_files import read_dataset
-    from specbeam.training.evaluation import evaluate_bundle
+    from specbeam.training.data.dataset_files import read_dataset
+    from specbeam.training.evaluation.evaluate import evaluate_bundle
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specbeam.bundle import PromptTemplate
-from specbeam.training.vocabulary import BOS_TOKEN_ID, PAD_TOKEN_ID
+from specbeam.training.data.vocabulary import BOS_TOKEN_ID, PAD_TOKEN_ID
 
 Int32Array = npt.NDArray[np.int32]
 

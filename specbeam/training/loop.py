@@ -20,9 +20,9 @@ from specbeam.training.checkpoint import (
     save_checkpoint,
     weights_of,
 )
+from specbeam.training.data.vocabulary import PAD_TOKEN_ID
 from specbeam.training.presets import PhaseConfig
 from specbeam.training.progress import Reporter
-from specbeam.training.vocabulary import PAD_TOKEN_ID
 
 CHECKPOINT_EVERY_S = 120.0
 MAX_GRADIENT_NORM = 1.0

@@ -7,7 +7,7 @@ the whole vocabulary, so the mass outside the right level has to be learned to b
 import torch
 from torch import Tensor
 
-from specbeam.training.vocabulary import PAD_TOKEN_ID
+from specbeam.training.data.vocabulary import PAD_TOKEN_ID
 
 
 def labelled_rows(

@@ -16,8 +16,9 @@ from torch import nn
 from specbeam.bundle import BundleParts, LevelTokens, PromptTemplate, write_bundle
 from specbeam.catalog import ItemTrie
 from specbeam.training.batches import BatchMaker
-from specbeam.training.dataset import Dataset
-from specbeam.training.dataset_files import ITEMS_FILE, read_dataset
+from specbeam.training.data.dataset import Dataset
+from specbeam.training.data.dataset_files import ITEMS_FILE, read_dataset
+from specbeam.training.data.vocabulary import BOS_TOKEN_ID
 from specbeam.training.draft_phase import DraftObjective
 from specbeam.training.errors import CheckpointError, TrainingError
 from specbeam.training.files import read_json, write_json
@@ -34,7 +35,6 @@ from specbeam.training.presets import PhaseConfig, Preset
 from specbeam.training.progress import Reporter
 from specbeam.training.target_phase import TargetObjective
 from specbeam.training.validation import make_validation_set
-from specbeam.training.vocabulary import BOS_TOKEN_ID
 
 RUN_FILE = "run.json"
 DEFAULT_DRAFTER = "default"

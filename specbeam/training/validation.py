@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from specbeam.bundle import PromptTemplate
 from specbeam.catalog import ItemTrie, rank_items
 from specbeam.training.batches import pad
-from specbeam.training.dataset import Dataset
+from specbeam.training.data.dataset import Dataset
+from specbeam.training.evaluation.metrics import ndcg_at, recall_at
 from specbeam.training.losses import labelled_rows
-from specbeam.training.metrics import ndcg_at, recall_at
 from specbeam.training.model import forward_logits
 from specbeam.training.ranking import beam_search, equal_length_groups
 

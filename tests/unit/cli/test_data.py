@@ -7,7 +7,7 @@ import pytest
 
 from specbeam.cli import exit_codes
 from specbeam.cli.main import COMMANDS, run
-from specbeam.training.dataset_files import read_dataset
+from specbeam.training.data.dataset_files import read_dataset
 
 
 def test_synthesize_writes_a_dataset_and_prints_counts(

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from specbeam.training.dataset import Dataset
-from specbeam.training.synthetic import SyntheticConfig, synthesize
+from specbeam.training.data.dataset import Dataset
+from specbeam.training.data.synthetic import SyntheticConfig, synthesize
 
 INDEX = {
     "0": ["<a_1>", "<b_3>", "<c_0>"],

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from specbeam.training.atspeed import import_atspeed
+from specbeam.training.data.atspeed import import_atspeed
 from specbeam.training.errors import DatasetError
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from specbeam.bundle import PromptTemplate
 from specbeam.training.batches import BatchMaker, drop_items, pad, split_long
-from specbeam.training.dataset import Dataset
+from specbeam.training.data.dataset import Dataset
 
 
 def make(dataset: Dataset, **changes: float) -> BatchMaker:

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from specbeam.training.atspeed import import_atspeed
-from specbeam.training.dataset import Dataset, check_dataset
-from specbeam.training.dataset_files import read_dataset, write_dataset
+from specbeam.training.data.atspeed import import_atspeed
+from specbeam.training.data.dataset import Dataset, check_dataset
+from specbeam.training.data.dataset_files import read_dataset, write_dataset
 from specbeam.training.errors import DatasetError, TrainingError
 
 

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from specbeam.training.baselines import CooccurrenceRanker, PopularityRanker
-from specbeam.training.evaluation import mean_interval
-from specbeam.training.metrics import ndcg_at, recall_at
+from specbeam.training.evaluation.baselines import CooccurrenceRanker, PopularityRanker
+from specbeam.training.evaluation.evaluate import mean_interval
+from specbeam.training.evaluation.metrics import ndcg_at, recall_at
 
 
 def test_recall_and_ndcg_of_a_known_ranking() -> None:

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from specbeam.bundle import load_bundle
 from specbeam.training import pipeline
 from specbeam.training.batches import BatchMaker
-from specbeam.training.dataset import Dataset
-from specbeam.training.dataset_files import write_dataset
+from specbeam.training.data.dataset import Dataset
+from specbeam.training.data.dataset_files import write_dataset
 from specbeam.training.errors import CheckpointError, TrainingError
-from specbeam.training.evaluation import evaluate_bundle
+from specbeam.training.evaluation.evaluate import evaluate_bundle
 from specbeam.training.loop import StopRequested, TrainingLoop, learning_rate
 from specbeam.training.pipeline import TrainingRun, train_bundle
 from specbeam.training.presets import PRESETS, ModelShape, PhaseConfig, Preset, get_preset

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from specbeam.catalog import ItemTrie
-from specbeam.training.dataset import Dataset
+from specbeam.training.data.dataset import Dataset
 from specbeam.training.draft_phase import ItemSampler
 from specbeam.training.model import build_model
 from specbeam.training.presets import ModelShape

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from specbeam.catalog import ItemTrie
-from specbeam.training.dataset import check_dataset
+from specbeam.training.data.dataset import check_dataset
+from specbeam.training.data.synthetic import SyntheticConfig, synthesize
 from specbeam.training.errors import TrainingError
-from specbeam.training.synthetic import SyntheticConfig, synthesize
 
 
 def test_same_seed_same_dataset_other_seed_another() -> None:

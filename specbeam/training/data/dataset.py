@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from specbeam.training.data.vocabulary import FIRST_CODE_TOKEN_ID, Level, vocab_size
 from specbeam.training.errors import DatasetError
-from specbeam.training.vocabulary import FIRST_CODE_TOKEN_ID, Level, vocab_size
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from specbeam.training.dataset import Dataset, Interactions, Items, with_train_popularity
+from specbeam.training.data.dataset import Dataset, Interactions, Items, with_train_popularity
+from specbeam.training.data.vocabulary import codes_to_tokens, make_levels
+from specbeam.training.data.words import ADJECTIVES, TOPICS
 from specbeam.training.errors import TrainingError
-from specbeam.training.vocabulary import codes_to_tokens, make_levels
-from specbeam.training.words import ADJECTIVES, TOPICS
 
 LEVEL_NAMES = ("a", "b", "c", "d")
 KINDS_PER_TOPIC = 8

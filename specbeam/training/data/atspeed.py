@@ -15,9 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from specbeam.training.dataset import SPLITS, Dataset, Interactions, Items, with_train_popularity
+from specbeam.training.data.dataset import (
+    SPLITS,
+    Dataset,
+    Interactions,
+    Items,
+    with_train_popularity,
+)
+from specbeam.training.data.vocabulary import Level, codes_to_tokens, make_levels, token_names
 from specbeam.training.errors import DatasetError
-from specbeam.training.vocabulary import Level, codes_to_tokens, make_levels, token_names
 
 CODE_TOKEN = re.compile(r"<([A-Za-z]+)_(\d{1,6})>")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specbeam.training.dataset import SPLITS, Dataset, Interactions, Items, check_dataset
+from specbeam.training.data.dataset import SPLITS, Dataset, Interactions, Items, check_dataset
+from specbeam.training.data.vocabulary import BOS_TOKEN_ID, EOS_TOKEN_ID, PAD_TOKEN_ID, Level
 from specbeam.training.errors import DatasetError
 from specbeam.training.files import new_directory, read_json, write_json
-from specbeam.training.vocabulary import BOS_TOKEN_ID, EOS_TOKEN_ID, PAD_TOKEN_ID, Level
 
 FORMAT = 1
 DATASET_FILE = "dataset.json"

@@ -15,10 +15,10 @@ from specbeam.bundle import Bundle
 from specbeam.catalog import FilterCompiler, ItemFilter, rank_items
 from specbeam.decoding.scoring import Scoring
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel, SearchSpec, plain_search
-from specbeam.training.baselines import CooccurrenceRanker, PopularityRanker, Ranker
-from specbeam.training.dataset import Dataset
+from specbeam.training.data.dataset import Dataset
 from specbeam.training.errors import TrainingError
-from specbeam.training.metrics import ndcg_at, recall_at
+from specbeam.training.evaluation.baselines import CooccurrenceRanker, PopularityRanker, Ranker
+from specbeam.training.evaluation.metrics import ndcg_at, recall_at
 
 Int32Array = npt.NDArray[np.int32]
 CUTOFFS = (5, 10, 20)

@@ -1,0 +1,1 @@
+"""Datasets: items with semantic IDs, and interactions with a split."""

@@ -1,0 +1,1 @@
+"""Recall and NDCG of a bundle beside simple and trained baselines."""
