@@ -16,8 +16,8 @@ from torch import nn
 from specbeam.bundle import BundleParts, LevelTokens, PromptTemplate, write_bundle
 from specbeam.catalog import ItemTrie
 from specbeam.training.batches import BatchMaker
-from specbeam.training.data.dataset import Dataset
-from specbeam.training.data.dataset_files import ITEMS_FILE, read_dataset
+from specbeam.training.data.dataset import Dataset, require_semantic_ids
+from specbeam.training.data.dataset_files import read_dataset, write_catalog
 from specbeam.training.data.vocabulary import BOS_TOKEN_ID
 from specbeam.training.draft_phase import DraftObjective
 from specbeam.training.errors import CheckpointError, TrainingError
@@ -37,6 +37,7 @@ from specbeam.training.target_phase import TargetObjective
 from specbeam.training.validation import make_validation_set
 
 RUN_FILE = "run.json"
+CATALOG_FILE = "catalog.parquet"
 DEFAULT_DRAFTER = "default"
 
 
@@ -100,6 +101,7 @@ def train_bundle(run: TrainingRun, reporter: Reporter) -> dict[str, Any]:
         StopRequested: interrupted; the work directory can be resumed.
     """
     dataset = read_dataset(run.dataset_dir)
+    require_semantic_ids(dataset, str(run.dataset_dir))
     _prepare_work_dir(run)
     if run.threads is not None:
         torch.set_num_threads(run.threads)
@@ -108,7 +110,7 @@ def train_bundle(run: TrainingRun, reporter: Reporter) -> dict[str, Any]:
         items.paths,
         items.item_ids,
         items.popularity,
-        tags=items.topic_tags(),
+        tags=items.tag_rows(),
         created_at_ms=items.created_at_ms(),
     )
     template = PromptTemplate.of_codes((BOS_TOKEN_ID,))
@@ -301,6 +303,8 @@ def _report(context: _Context, phases: Mapping[str, Mapping[str, Any]]) -> dict[
 
 def _write_bundle(context: _Context, report: Mapping[str, Any]) -> None:
     run, dataset = context.run, context.dataset
+    items_file = run.work_dir / CATALOG_FILE
+    write_catalog(dataset.items, items_file)
     parts = BundleParts(
         name=run.name or dataset.name,
         trie=context.trie,
@@ -309,7 +313,7 @@ def _write_bundle(context: _Context, report: Mapping[str, Any]) -> None:
         vocab_size=dataset.vocab_size,
         target_dir=run.work_dir / "target",
         drafters={DEFAULT_DRAFTER: run.work_dir / "draft"},
-        items_file=run.dataset_dir / ITEMS_FILE,
+        items_file=items_file,
         report=report,
     )
     write_bundle(run.bundle_dir, parts)

@@ -22,11 +22,16 @@ class Items:
 
     Attributes:
         item_ids: outside names, unique. N entries.
-        paths: token ids of the semantic IDs. Two items may share one. Shape (N, L).
+        paths: token ids of the semantic IDs. Two items may share one. Shape (N, L); (N, 0) while
+            the items have no semantic IDs.
         titles: texts shown to people. N entries.
-        topics: tags, possibly none, per item. N entries.
+        topics: subjects, possibly none, per item. N entries.
         popularity: interactions in the train split. Shape (N,).
         created_at: Unix time in seconds, or None where unknown. N entries.
+        texts: what semantic IDs are made from, besides titles; empty where there is none. N
+            entries, or none at all.
+        tags: names that requests filter by, such as "topic:Toys" or "brand:HP". N entries, or
+            none at all: then an item's topics are its tags.
     """
 
     item_ids: tuple[str, ...]
@@ -35,17 +40,26 @@ class Items:
     topics: tuple[tuple[str, ...], ...]
     popularity: Int32Array
     created_at: tuple[int | None, ...]
+    texts: tuple[str, ...] = ()
+    tags: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.texts:
+            object.__setattr__(self, "texts", ("",) * len(self.item_ids))
+        if not self.tags:
+            named = tuple(tuple(f"topic:{topic}" for topic in topics) for topics in self.topics)
+            object.__setattr__(self, "tags", named)
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
-    def topic_tags(self) -> dict[str, list[int]]:
-        """Return the item numbers of each topic, as tags named "topic:NAME"."""
-        tags: dict[str, list[int]] = {}
-        for number, topics in enumerate(self.topics):
-            for topic in topics:
-                tags.setdefault(f"topic:{topic}", []).append(number)
-        return tags
+    def tag_rows(self) -> dict[str, list[int]]:
+        """Return the item numbers of each tag."""
+        rows: dict[str, list[int]] = {}
+        for number, tags in enumerate(self.tags):
+            for tag in tags:
+                rows.setdefault(tag, []).append(number)
+        return rows
 
     def created_at_ms(self) -> npt.NDArray[np.int64] | None:
         """Return creation times in milliseconds, -1 where unknown; None where all are."""
@@ -83,7 +97,7 @@ class Dataset:
 
     Attributes:
         name: short name, used for the bundle.
-        levels: token layout. L entries.
+        levels: token layout. L entries; none while the items have no semantic IDs.
         items: the catalogue.
         interactions: who took what, in which order.
     """
@@ -92,6 +106,11 @@ class Dataset:
     levels: tuple[Level, ...]
     items: Items
     interactions: Interactions
+
+    @property
+    def has_semantic_ids(self) -> bool:
+        """Whether the items have token paths, without which nothing can be trained."""
+        return bool(self.levels)
 
     @property
     def item_length(self) -> int:
@@ -122,10 +141,11 @@ class Dataset:
     def counts(self) -> dict[str, int]:
         """Return the sizes that dataset.json and reports state."""
         split = np.bincount(self.interactions.split, minlength=len(SPLITS))
+        distinct = len(np.unique(self.items.paths, axis=0)) if self.has_semantic_ids else 0
         return {
             "users": len(self.interactions.user_ids),
             "items": len(self.items),
-            "semantic_ids": len(np.unique(self.items.paths, axis=0)),
+            "semantic_ids": distinct,
             "train": int(split[0]),
             "valid": int(split[1]),
             "test": int(split[2]),
@@ -153,10 +173,23 @@ def check_dataset(dataset: Dataset) -> None:
         raise DatasetError(f"dataset {dataset.name}", problems)
 
 
+def require_semantic_ids(dataset: Dataset, source: str) -> None:
+    """Refuse a dataset whose items have no token paths.
+
+    Args:
+        dataset: what was read.
+        source: where it was read from, for the message.
+
+    Raises:
+        DatasetError: it has none; the message names the command that makes them.
+    """
+    if not dataset.has_semantic_ids:
+        advice = f"make them with: specbeam data semantic-ids {source}"
+        raise DatasetError(source, [f"the items have no semantic IDs; {advice}"])
+
+
 def _level_problems(levels: tuple[Level, ...]) -> list[str]:
     problems: list[str] = []
-    if not levels:
-        problems.append("there are no levels: an item needs at least one token")
     expected = FIRST_CODE_TOKEN_ID
     for level in levels:
         if level.token_offset != expected or level.size < 1:
@@ -181,8 +214,10 @@ def _item_problems(items: Items, levels: tuple[Level, ...]) -> list[str]:
         if item_id in seen:
             problems.append(f"item id {item_id!r} appears twice")
         seen.add(item_id)
-    low = np.array([level.token_offset for level in levels])
-    high = low + np.array([level.size for level in levels])
+    if not len(items.texts) == len(items.tags) == len(items):
+        problems.append("texts or tags are not one per item")
+    low = np.array([level.token_offset for level in levels], np.int64)
+    high = low + np.array([level.size for level in levels], np.int64)
     for row in np.flatnonzero(((items.paths < low) | (items.paths >= high)).any(axis=1)):
         path = items.paths[row].tolist()
         problems.append(f"item {items.item_ids[row]!r}: tokens {path} are outside their levels")

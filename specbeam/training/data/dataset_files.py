@@ -15,7 +15,7 @@ from specbeam.training.data.vocabulary import BOS_TOKEN_ID, EOS_TOKEN_ID, PAD_TO
 from specbeam.training.errors import DatasetError
 from specbeam.training.files import new_directory, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 DATASET_FILE = "dataset.json"
 ITEMS_FILE = "items.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
@@ -28,8 +28,12 @@ ITEMS_SCHEMA = pa.schema(
         pa.field("topics", pa.list_(pa.string()), nullable=False),
         pa.field("popularity", pa.int32(), nullable=False),
         pa.field("created_at", pa.int64()),
+        pa.field("tags", pa.list_(pa.string()), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
     ]
 )
+# Texts may be longer than everything else together, and nothing that serves reads them.
+CATALOG_SCHEMA = pa.schema([field for field in ITEMS_SCHEMA if field.name != "text"])
 INTERACTIONS_SCHEMA = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
@@ -60,8 +64,17 @@ def write_dataset(dataset: Dataset, directory: Path, *, overwrite: bool = False)
 
 
 def write_items(items: Items, path: Path) -> None:
-    """Write the catalogue table (the same columns as a bundle's catalog.parquet)."""
-    table = pa.table(
+    """Write a dataset's items.parquet."""
+    pq.write_table(_items_table(items), path)
+
+
+def write_catalog(items: Items, path: Path) -> None:
+    """Write a bundle's catalog.parquet: the items without their texts."""
+    pq.write_table(_items_table(items).select(CATALOG_SCHEMA.names), path)
+
+
+def _items_table(items: Items) -> pa.Table:
+    return pa.table(
         {
             "item_id": list(items.item_ids),
             "tokens": items.paths.tolist(),
@@ -69,10 +82,11 @@ def write_items(items: Items, path: Path) -> None:
             "topics": [list(topics) for topics in items.topics],
             "popularity": items.popularity,
             "created_at": list(items.created_at),
+            "tags": [list(tags) for tags in items.tags],
+            "text": list(items.texts),
         },
         schema=ITEMS_SCHEMA,
     )
-    pq.write_table(table, path)
 
 
 def read_dataset(directory: Path) -> Dataset:
@@ -136,7 +150,8 @@ def _interactions_table(dataset: Dataset) -> pa.Table:
 def _levels(description: Any, directory: Path) -> tuple[Level, ...]:
     """Return the levels of a parsed dataset.json."""
     if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise DatasetError(str(directory), [f"{DATASET_FILE}: not a dataset of format {FORMAT}"])
+        problem = f"{DATASET_FILE}: not a dataset of format {FORMAT}; import or synthesize it again"
+        raise DatasetError(str(directory), [problem])
     try:
         levels = tuple(
             Level(str(level["name"]), int(level["token_offset"]), int(level["size"]))
@@ -175,6 +190,8 @@ def _read_items(table: pa.Table, item_length: int, directory: Path) -> Items:
         topics=tuple(tuple(topics) for topics in table["topics"].to_pylist()),
         popularity=table["popularity"].to_numpy().astype(np.int32),
         created_at=tuple(table["created_at"].to_pylist()),
+        texts=tuple(table["text"].to_pylist()),
+        tags=tuple(tuple(tags) for tags in table["tags"].to_pylist()),
     )
 
 

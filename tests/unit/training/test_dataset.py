@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from specbeam.training.data.atspeed import import_atspeed
-from specbeam.training.data.dataset import Dataset, check_dataset
+from specbeam.training.data.dataset import Dataset, check_dataset, require_semantic_ids
 from specbeam.training.data.dataset_files import read_dataset, write_dataset
 from specbeam.training.errors import DatasetError, TrainingError
 
@@ -18,6 +18,8 @@ def assert_equal(left: Dataset, right: Dataset) -> None:
     assert left.items.item_ids == right.items.item_ids
     assert left.items.titles == right.items.titles
     assert left.items.topics == right.items.topics
+    assert left.items.texts == right.items.texts
+    assert left.items.tags == right.items.tags
     assert left.items.created_at == right.items.created_at
     np.testing.assert_array_equal(left.items.paths, right.items.paths)
     np.testing.assert_array_equal(left.items.popularity, right.items.popularity)
@@ -32,6 +34,22 @@ def test_write_then_read_gives_the_same_dataset(tmp_path: Path, atspeed_dir: Pat
     dataset = import_atspeed(atspeed_dir)
     write_dataset(dataset, tmp_path / "toys.dataset")
     assert_equal(read_dataset(tmp_path / "toys.dataset"), dataset)
+
+
+def test_a_dataset_without_semantic_ids_is_kept_but_not_trained(
+    tmp_path: Path, small_dataset: Dataset
+) -> None:
+    items = dataclasses.replace(
+        small_dataset.items,
+        paths=np.zeros((len(small_dataset.items), 0), np.int32),
+        texts=tuple(f"about {title}" for title in small_dataset.items.titles),
+        tags=(("brand:HP",), *small_dataset.items.tags[1:]),
+    )
+    dataset = Dataset("x", (), items, small_dataset.interactions)
+    write_dataset(dataset, tmp_path / "d")
+    assert_equal(read_dataset(tmp_path / "d"), dataset)
+    with pytest.raises(DatasetError, match="specbeam data semantic-ids"):
+        require_semantic_ids(dataset, "d")
 
 
 def test_an_existing_directory_is_kept_unless_told(tmp_path: Path, small_dataset: Dataset) -> None:
@@ -50,7 +68,7 @@ def test_an_existing_directory_is_kept_unless_told(tmp_path: Path, small_dataset
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, small_dataset: Dataset) -> None:
     broken = Dataset("x", (), small_dataset.items, small_dataset.interactions)
-    with pytest.raises(DatasetError, match="there are no levels"):
+    with pytest.raises(DatasetError, match="tokens each, the levels say 0"):
         write_dataset(broken, tmp_path / "d")
     assert list(tmp_path.iterdir()) == []
 
@@ -65,7 +83,7 @@ def test_another_format_is_refused(tmp_path: Path, small_dataset: Dataset) -> No
     write_dataset(small_dataset, tmp_path / "d")
     path = tmp_path / "d" / "dataset.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 9}))
-    with pytest.raises(DatasetError, match="not a dataset of format 1"):
+    with pytest.raises(DatasetError, match="not a dataset of format 2"):
         read_dataset(tmp_path / "d")
 
 
