@@ -18,6 +18,8 @@ import scipy.sparse as sparse
 
 from specbeam.training.batches import Batch, Events
 
+Int64Array = npt.NDArray[np.int64]
+
 WINDOW = 5
 RECENT_ITEMS = 10
 RECENCY_DECAY = 0.8
@@ -36,8 +38,8 @@ class Pairs:
         weight: 1 / distance over the square roots of both items' popularity. Shape (P,).
     """
 
-    event: npt.NDArray[np.int64]
-    other: npt.NDArray[np.int64]
+    event: Int64Array
+    other: Int64Array
     weight: npt.NDArray[np.float64]
 
 
@@ -83,13 +85,14 @@ class CooccurrenceTeacher:
         Returns:
             Positive votes; items before the place have none. Shape (R, N).
         """
-        place, event, weight = _recent(batch)
-        item = self._item[event]
+        place, event, age = _before(batch)
+        recent = age < RECENT_ITEMS
         shape = (len(batch.items), self._num_items)
-        by_item = sparse.csr_array((weight, (place, item)), shape=shape)
-        by_event = sparse.csr_array((weight, (place, event)), shape=(shape[0], len(self._item)))
+        near, latest, weight = place[recent], event[recent], RECENCY_DECAY ** age[recent]
+        by_item = sparse.csr_array((weight, (near, self._item[latest])), shape=shape)
+        by_event = sparse.csr_array((weight, (near, latest)), shape=(shape[0], len(self._item)))
         votes = (by_item @ self._all - by_event @ self._own).tocsr()
-        seen = sparse.csr_array((np.ones(len(place)), (place, item)), shape=shape)
+        seen = sparse.csr_array((np.ones(len(place)), (place, self._item[event])), shape=shape)
         seen.data[:] = 1.0
         votes = (votes - votes.multiply(seen)).tocsr()
         votes.data[votes.data < DUST] = 0.0
@@ -97,20 +100,14 @@ class CooccurrenceTeacher:
         return votes
 
 
-def _recent(
-    batch: Batch,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return the latest events before each place: place, event, weight."""
+def _before(batch: Batch) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Return all events before each place: place, event, age (0 for the latest)."""
     row, column = batch.places
-    place, event, weight = [], [], []
-    for age in range(min(RECENT_ITEMS, batch.events.shape[1] - 1)):
-        has = np.flatnonzero(column > age)
-        place.append(has)
-        event.append(batch.events[row[has], column[has] - 1 - age])
-        weight.append(np.full(len(has), RECENCY_DECAY**age))
-    if not place:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    return np.concatenate(place), np.concatenate(event), np.concatenate(weight)
+    place = np.repeat(np.arange(len(row)), column)
+    first = np.repeat(np.cumsum(column) - column, column)
+    age = np.arange(len(place)) - first
+    event = batch.events[row[place], column[place] - 1 - age]
+    return place, event, age
 
 
 def _keep_strongest(matrix: sparse.csr_array, limit: int) -> None:
