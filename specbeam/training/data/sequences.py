@@ -40,6 +40,9 @@ class UserSequence:
         ):
             self._prepend(history[: len(history) - overlap])
             self._append([target], split)
+        elif [*history, target][-len(known) :] == known:
+            self._prepend([*history, target][: -len(known)])
+            self.split[-1] = split
         elif (place := self._find(history, target)) is not None:
             self.split[place] = split
         elif len(history) == window:
