@@ -6,9 +6,22 @@ import click
 
 from specbeam.cli.output import print_json
 
+HELP = """\
+Write DATASET_DIR as interactions.csv and items.csv into OUT_DIR.
+
+\b
+interactions.csv  user_id, item_id, timestamp, split
+items.csv         item_id, title, text, topics, tags, popularity, created_at
+index.json        item id -> code tokens, if the items have semantic IDs
+
+`specbeam data import OUT_DIR/interactions.csv NEW_DIR --items OUT_DIR/items.csv --repeats all`
+reads them again; the split is made anew.
+"""
+
 
 @click.command(
     name="export",
+    help=HELP,
     epilog="Example: specbeam data export shop.dataset shop-files",
 )
 @click.argument("dataset_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -19,16 +32,7 @@ from specbeam.cli.output import print_json
 def export_command(
     dataset_dir: Path, out_dir: Path, unix_times: bool, overwrite: bool, as_json: bool
 ) -> None:
-    r"""Write DATASET_DIR as interactions.csv and items.csv into OUT_DIR.
-
-    \b
-    interactions.csv  user_id, item_id, timestamp, split
-    items.csv         item_id, title, text, topics, tags, popularity, created_at
-    index.json        item id -> code tokens, if the items have semantic IDs
-
-    `specbeam data import OUT_DIR/interactions.csv NEW_DIR --items OUT_DIR/items.csv --repeats all`
-    reads them again; the split is made anew.
-    """
+    """Write DATASET_DIR as plain files."""
     from specbeam.training.data.dataset_files import read_dataset
     from specbeam.training.data.export import export_dataset
 

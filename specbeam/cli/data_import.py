@@ -20,6 +20,25 @@ from specbeam.cli.data_summary import print_import
 from specbeam.training.data.dataset import Dataset
 from specbeam.training.data.layouts import Layout, detect_layout
 
+HELP = """\
+Import SOURCE as DATASET_DIR.
+
+SOURCE is a file of interactions, or a folder in a published layout. Every problem of the input
+is reported at once, with line numbers, and then nothing is written.
+
+\b
+table       a file of users, items and times: CSV, TSV, JSON lines or Parquet (.gz too);
+            --items adds titles, texts, topics and tags, --index semantic IDs
+atspeed     sequential_{train,valid,test}.txt and one *.json with the item codes
+minionerec  NAME.index.json, NAME.item.json, info.txt, {train,valid,test}.csv
+
+Users, items and times are found in columns of the usual names (user_id, item_id, timestamp
+and common synonyms). Times are Unix seconds, Unix milliseconds or ISO 8601, UTC where they
+name no zone. Within a user, interactions are sorted by time, equal times as in the file.
+
+Interactions are dropped in this order: unknown items, --min-rating, exact duplicates,
+--repeats, --min-user-interactions and --min-item-interactions together.
+"""
 EPILOG = """\b
 Examples:
   specbeam data import clicks.csv shop.dataset
@@ -31,7 +50,7 @@ Examples:
 """
 
 
-@click.command(name="import", epilog=EPILOG)
+@click.command(name="import", help=HELP, epilog=EPILOG)
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.argument("dataset_dir", type=click.Path(path_type=Path))
 @common_options
@@ -51,24 +70,7 @@ def import_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    r"""Import SOURCE as DATASET_DIR.
-
-    SOURCE is a file of interactions, or a folder in a published layout. Every problem of the input
-    is reported at once, with line numbers, and then nothing is written.
-
-    \b
-    table       a file of users, items and times: CSV, TSV, JSON lines or Parquet (.gz too);
-                --items adds titles, texts, topics and tags, --index semantic IDs
-    atspeed     sequential_{train,valid,test}.txt and one *.json with the item codes
-    minionerec  NAME.index.json, NAME.item.json, info.txt, {train,valid,test}.csv
-
-    Users, items and times are found in columns of the usual names (user_id, item_id, timestamp
-    and common synonyms). Times are Unix seconds, Unix milliseconds or ISO 8601, UTC where they
-    name no zone. Within a user, interactions are sorted by time, equal times as in the file.
-
-    Interactions are dropped in this order: unknown items, --min-rating, exact duplicates,
-    --repeats, --min-user-interactions and --min-item-interactions together.
-    """
+    """Import SOURCE as DATASET_DIR and print what became of it."""
     from specbeam.training.data.dataset_files import write_dataset
 
     reason = ""

@@ -94,6 +94,10 @@ def _row_counts(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if count or name in ("read", "kept"):
             label = f"rows {name}" if name in ("read", "kept") else name.replace("_", " ")
             yield label, f"{count:,}"
+    for name, label in (("users", "users dropped"), ("catalogue", "items dropped")):
+        sizes = list(provenance.get(name, {}).values())
+        if sizes and sizes[0] > sizes[1]:
+            yield label, f"{sizes[0] - sizes[1]:,}"
 
 
 def _sizes(statistics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -117,7 +117,7 @@ def _build(name: str, index: CodeIndex, rows: dict[str, _Rows]) -> Dataset:
     numbers = {int(item): number for number, item in enumerate(index.codes)}
     interactions = _interactions(rows, numbers)
     items = with_train_popularity(_items(tuple(index.codes), index, levels), interactions)
-    return Dataset(name, levels, items, interactions)
+    return Dataset(name, levels, items, interactions, {"layout": "atspeed"})
 
 
 def _items(item_ids: tuple[str, ...], index: CodeIndex, levels: tuple[Level, ...]) -> Items:

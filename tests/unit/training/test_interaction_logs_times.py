@@ -25,6 +25,7 @@ def column(values: Sequence[object], kind: pa.DataType | None = None) -> pa.Chun
         ("2024-05-01T12:00:00Z", NOON),
         ("2024-05-01T14:00:00+02:00", NOON),
         ("2024-05-01 14:00:00.5+0200", NOON + 500),
+        ("20240501T140000+0200", NOON),  # as only the standard library reads it
         (" 1714564800 ", NOON),
         ("1714564800.25", NOON + 250),
         ("1714564800001", NOON + 1),

@@ -50,7 +50,7 @@ TIME = Role(
     ("time", "unix_review_time", "ts", "event_time", "date", "datetime"),
 )
 RATING = Role("ratings", "--rating-field", "rating", ("overall", "stars", "score"))
-ITEM_KEY = Role("item ids", "--items-id-field", ITEM.default, ITEM.synonyms)
+ITEM_KEY = Role("item ids", "--items-id-field", ITEM.default, ("id", *ITEM.synonyms))
 TITLE = Role("titles", "--title-field", "title", ("name", "item_title", "product_title"))
 TOPICS = Role("topics", "--topics-field", "topics")
 CREATED_AT = Role("creation times", "--created-field", "created_at")

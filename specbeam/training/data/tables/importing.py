@@ -18,7 +18,6 @@ from specbeam.training.data.dataset import (
     Dataset,
     Int32Array,
     Interactions,
-    Items,
     with_train_popularity,
 )
 from specbeam.training.data.splits import apply_split
@@ -150,7 +149,12 @@ def _make(
         levels,
         with_train_popularity(items, interactions),
         interactions,
-        _provenance(log, rows, table, items, request),
+        {
+            **_provenance(log, rows, request),
+            "users": {"read": len(log.user_ids), "kept": len(users)},
+            "catalogue": {"known": len(table.item_ids), "kept": len(items)},
+            "item_columns": dict(table.columns),
+        },
     )
 
 
@@ -194,9 +198,7 @@ def _paths(table: ItemTable, index: CodeIndex | None, request: TableImport) -> I
     return index.paths(table.item_ids)
 
 
-def _provenance(
-    log: Log, rows: _Rows, table: ItemTable, items: Items, request: TableImport
-) -> dict[str, Any]:
+def _provenance(log: Log, rows: _Rows, request: TableImport) -> dict[str, Any]:
     files: dict[str, Path | None] = {
         "interactions": request.interactions,
         "items": request.items,
@@ -208,8 +210,6 @@ def _provenance(
         "options": request.described(),
         "columns": {role: found.column for role, found in log.columns.items()},
         "guessed_columns": sorted(f.column for f in log.columns.values() if f.guessed),
-        "item_columns": dict(table.columns),
         "times": KIND_NAMES[log.time_kind] if log.time_kind else None,
         "rows": {"read": len(log), **rows.dropped, "kept": len(rows.user)},
-        "catalogue": {"known": len(table.item_ids), "kept": len(items)},
     }
