@@ -141,12 +141,12 @@ def test_sequences_are_rebuilt_from_windows(seed: int) -> None:
 def test_rows_may_come_again_reach_back_or_leave_gaps() -> None:
     sequence = UserSequence()
     sequence.add([2, 3], 4, 1, 3)
-    sequence.add([1, 2, 3], 4, 1, 3)
-    assert (sequence.items, sequence.split) == ([1, 2, 3, 4], [0, 0, 0, 1])
+    sequence.add([1, 2, 3], 4, 2, 3)
+    assert (sequence.items, sequence.split) == ([1, 2, 3, 4], [0, 0, 0, 2])
     sequence.add([1, 2], 3, 1, 3)
-    assert (sequence.items, sequence.split) == ([1, 2, 3, 4], [0, 0, 1, 1])
+    assert (sequence.items, sequence.split) == ([1, 2, 3, 4], [0, 0, 1, 2])
     sequence.add([4, 5, 6], 7, 2, 3)
-    assert (sequence.items, sequence.split) == ([1, 2, 3, 4, 5, 6, 7], [0, 0, 1, 1, 0, 0, 2])
+    assert (sequence.items, sequence.split) == ([1, 2, 3, 4, 5, 6, 7], [0, 0, 1, 2, 0, 0, 2])
     assert (sequence.gaps, sequence.contradictions) == (1, 0)
     sequence.add([9, 9], 9, 2, 3)
     assert sequence.items == [1, 2, 3, 4, 5, 6, 7]
