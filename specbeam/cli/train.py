@@ -46,6 +46,13 @@ Examples:
 @click.option("--name", help="Bundle name; the dataset's by default.")
 @click.option("--resume", is_flag=True, help="Continue the run in BUNDLE_DIR.work.")
 @click.option("--keep-work", is_flag=True, help="Keep BUNDLE_DIR.work when the bundle is written.")
+@click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Time between checkpoints.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def train(
     dataset_dir: Path,
@@ -61,11 +68,12 @@ def train(
     name: str | None,
     resume: bool,
     keep_work: bool,
+    checkpoint_seconds: float,
     as_json: bool,
 ) -> int:
     """Train a target and a draft model on DATASET_DIR and write BUNDLE_DIR.
 
-    The state is saved every minute in BUNDLE_DIR.work. A run that was stopped or killed at any
+    The state is saved in BUNDLE_DIR.work. A run that was stopped or killed at any
     point goes on with --resume and the same options, and gives the same models as one that was not.
 
     Several devices or processes: start it with `accelerate launch` or `torchrun`.
@@ -93,6 +101,7 @@ def train(
         threads=threads,
         name=name,
         keep_work=keep_work,
+        checkpoint_every_s=checkpoint_seconds,
     )
     with ConsoleReporter(progress_console()) as reporter:
         try:

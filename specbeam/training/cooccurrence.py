@@ -97,7 +97,7 @@ class CooccurrenceTeacher:
         votes = (votes - votes.multiply(seen)).tocsr()
         votes.data[votes.data < DUST] = 0.0
         votes.eliminate_zeros()
-        return votes
+        return sparse.csr_array(votes)
 
 
 def _before(batch: Batch) -> tuple[Int64Array, Int64Array, Int64Array]:

@@ -81,6 +81,7 @@ class LoopSetup:
         devices: this process and the others.
         reporter: receives progress.
         should_stop: asked after every step; true leads to a checkpoint and StopRequested.
+        checkpoint_every_s: seconds between checkpoints.
         clock: seconds.
     """
 
@@ -91,6 +92,7 @@ class LoopSetup:
     devices: Devices
     reporter: Reporter
     should_stop: Callable[[], bool] = lambda: False
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S
     clock: Callable[[], float] = time.monotonic
 
 
@@ -232,7 +234,7 @@ class TrainingLoop:
         if self._devices.any(self._setup.should_stop()):
             self._save()
             raise StopRequested
-        due = self._setup.clock() - self._saved >= CHECKPOINT_EVERY_S
+        due = self._setup.clock() - self._saved >= self._setup.checkpoint_every_s
         if self._devices.broadcast(due):
             self._save()
 

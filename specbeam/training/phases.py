@@ -48,6 +48,7 @@ class PhaseContext:
         devices: this process and the others.
         reporter: receives progress.
         should_stop: whether somebody asked for an end.
+        checkpoint_every_s: seconds between checkpoints.
     """
 
     dataset: Dataset
@@ -62,6 +63,7 @@ class PhaseContext:
     devices: Devices
     reporter: Reporter
     should_stop: Callable[[], bool]
+    checkpoint_every_s: float
 
 
 def train_target(context: PhaseContext) -> Mapping[str, Any]:
@@ -164,6 +166,7 @@ def _setup(context: PhaseContext, name: str, config: PhaseConfig) -> LoopSetup:
         devices=context.devices,
         reporter=context.reporter,
         should_stop=context.should_stop,
+        checkpoint_every_s=context.checkpoint_every_s,
     )
 
 

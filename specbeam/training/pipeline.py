@@ -27,6 +27,7 @@ from specbeam.training.data.vocabulary import BOS_TOKEN_ID
 from specbeam.training.devices import Devices
 from specbeam.training.errors import CheckpointError, TrainingError
 from specbeam.training.files import read_json, write_json
+from specbeam.training.loop import CHECKPOINT_EVERY_S
 from specbeam.training.model import bf16_is_fast
 from specbeam.training.phases import PhaseContext, train_draft, train_target
 from specbeam.training.presets import Preset
@@ -54,6 +55,7 @@ class TrainingRun:
         threads: torch threads; None leaves torch's choice.
         name: bundle name; the dataset's by default.
         keep_work: leave the work directory when the bundle is written.
+        checkpoint_every_s: seconds between checkpoints.
     """
 
     dataset_dir: Path
@@ -65,6 +67,7 @@ class TrainingRun:
     threads: int | None = None
     name: str | None = None
     keep_work: bool = False
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S
 
     @property
     def work_dir(self) -> Path:
@@ -143,6 +146,7 @@ def _context(
         devices=devices,
         reporter=reporter if devices.is_main else SilentReporter(),
         should_stop=should_stop,
+        checkpoint_every_s=run.checkpoint_every_s,
     )
 
 
