@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from specbeam.cli.data_semantic_ids import semantic_ids
 from specbeam.cli.output import print_json, print_table
 from specbeam.training.data.dataset import Dataset
 
@@ -80,3 +81,6 @@ def _report(dataset: Dataset, directory: Path, as_json: bool) -> None:
         return
     rows = [(name, f"{count:,}") for name, count in counts.items()]
     print_table(f"{dataset.name}: {directory}", ("count", ""), rows)
+
+
+data.add_command(semantic_ids)
