@@ -8,6 +8,7 @@ import click
 from specbeam.cli.output import print_json, print_table, progress_console
 
 METHODS = ("text", "cooccurrence", "text+cooccurrence", "vectors")
+BALANCES = ("none", "lower", "all")
 POLICIES = ("reassign", "level", "keep")
 
 
@@ -34,7 +35,11 @@ Examples:
     "--text-weight", default=0.5, show_default=True, help="Share of text in text+cooccurrence."
 )
 @click.option(
-    "--balance/--no-balance", default=True, show_default=True, help="Use all codes about equally."
+    "--balance",
+    type=click.Choice(BALANCES),
+    default="lower",
+    show_default=True,
+    help="Levels whose codes are used about equally: all but the first by default.",
 )
 @click.option(
     "--collisions",

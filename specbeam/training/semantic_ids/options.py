@@ -6,6 +6,7 @@ from typing import Literal
 
 from specbeam.training.errors import TrainingError
 from specbeam.training.semantic_ids.collisions import COLLISION_POLICIES, CollisionPolicy
+from specbeam.training.semantic_ids.quantise import BALANCES, Balance
 
 Method = Literal["text", "cooccurrence", "text+cooccurrence", "vectors"]
 METHODS: tuple[Method, ...] = ("text", "cooccurrence", "text+cooccurrence", "vectors")
@@ -32,7 +33,7 @@ class SemanticIdOptions:
         codes: codes per level at most, C.
         dims: dimensions of text and co-occurrence embeddings.
         text_weight: share of the squared norm that text has in "text+cooccurrence".
-        balance: whether codes are priced so that they are used about equally often.
+        balance: the levels whose codes are used about equally often: none, all but the first, all.
         collisions: what happens to items with equal paths.
         seed: same seed and dataset, same IDs.
     """
@@ -43,7 +44,7 @@ class SemanticIdOptions:
     codes: int | None = None
     dims: int = 128
     text_weight: float = 0.5
-    balance: bool = True
+    balance: Balance = "lower"
     collisions: CollisionPolicy = "reassign"
     seed: int = 0
 
@@ -58,7 +59,11 @@ def check_options(options: SemanticIdOptions) -> None:
     if options.method is not None and options.method not in METHODS:
         wrong.append(f"method {options.method!r} is not one of {', '.join(METHODS)}")
     if options.collisions not in COLLISION_POLICIES:
-        wrong.append(f"collisions {options.collisions!r}: not one of {COLLISION_POLICIES}")
+        wrong.append(
+            f"collisions {options.collisions!r} is not one of {', '.join(COLLISION_POLICIES)}"
+        )
+    if options.balance not in BALANCES:
+        wrong.append(f"balance {options.balance!r} is not one of {', '.join(BALANCES)}")
     if (options.method == "vectors") != (options.vectors is not None) and (
         options.method is not None
     ):

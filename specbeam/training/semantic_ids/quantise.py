@@ -4,7 +4,9 @@ Level l picks the centroid nearest to the residual of the levels before; the cod
 to last, describe it ever more finely.  Balanced levels add a price to each code's distance, chosen
 so that codes are used about equally often: Sinkhorn steps towards uniform column sums give the
 prices (Cuturi, "Sinkhorn Distances", NeurIPS 2013).  A price belongs to the code, so the code of a
-vector still depends on nothing but the vector.
+vector still depends on nothing but the vector.  The steps are few on purpose: they even out codes
+that lie close together, and leave well separated clusters whole, which would cost much error to
+split.
 
 Residual quantisation of item embeddings as semantic IDs: Rajput et al., "Recommender Systems with
 Generative Retrieval" (TIGER), NeurIPS 2023; uniform code use: Zheng et al., "LC-Rec", ICDE 2024.
@@ -13,12 +15,16 @@ Generative Retrieval" (TIGER), NeurIPS 2023; uniform code use: Zheng et al., "LC
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from specbeam.training.semantic_ids.paths import Int32Array
 from specbeam.training.semantic_ids.vectors import FloatArray
+
+Balance = Literal["none", "lower", "all"]
+BALANCES: tuple[Balance, ...] = ("none", "lower", "all")
 
 # Points per code that k-means and the prices are fitted on; more hardly move a centroid.
 POINTS_PER_CODE = 256
@@ -79,7 +85,7 @@ def quantise(
     num_levels: int,
     num_codes: int,
     *,
-    balance: bool,
+    balance: Balance,
     seed: int,
     note: Callable[[str], None] = lambda text: None,
 ) -> Quantised:
@@ -89,7 +95,7 @@ def quantise(
         vectors: shape (N, d), N at least 1.
         num_levels: L, at least 1.
         num_codes: C, codes per level at most.
-        balance: price the codes of each level so that they are used about equally often.
+        balance: the levels whose codes are priced so that they are used about equally often.
         seed: same seed and vectors, same codes.
         note: told about each level.
     """
@@ -99,7 +105,8 @@ def quantise(
     codebooks: list[Codebook] = []
     errors: list[float] = []
     for level in range(num_levels):
-        codebook = fit_codebook(residuals, num_codes, balance=balance, seed=seed + level)
+        priced = balance == "all" or (balance == "lower" and level > 0)
+        codebook = fit_codebook(residuals, num_codes, balance=priced, seed=seed + level)
         chosen = codebook.assign(residuals)
         last = residuals
         residuals = last - codebook.centroids[chosen]
@@ -146,27 +153,34 @@ def _kmeans(sample: FloatArray, num_codes: int, seed: int) -> FloatArray:
 def _balanced(codebook: Codebook, sample: FloatArray) -> Codebook:
     """Alternate between prices for the centroids and centroids for the priced codes."""
     for _ in range(BALANCE_ROUNDS):
-        codebook = Codebook(codebook.centroids, _prices(codebook.centroids, sample))
+        codebook = Codebook(codebook.centroids, _prices(codebook, sample))
         centroids = _means(sample, codebook.assign(sample), codebook.centroids)
         codebook = Codebook(centroids, codebook.prices)
-    return Codebook(codebook.centroids, _prices(codebook.centroids, sample))
+    return Codebook(codebook.centroids, _prices(codebook, sample))
 
 
-def _prices(centroids: FloatArray, sample: FloatArray) -> FloatArray:
-    """Return prices under which the soft assignment uses all codes equally. Shape (C,)."""
-    costs = Codebook(centroids, np.zeros(len(centroids), np.float32)).costs(sample)
+def _prices(codebook: Codebook, sample: FloatArray) -> FloatArray:
+    """Return prices under which a soft assignment uses all codes equally, starting from its own.
+
+    Returns:
+        Shape (C,).
+    """
+    num_codes = len(codebook.centroids)
+    costs = Codebook(codebook.centroids, np.zeros(num_codes, np.float32)).costs(sample)
     costs += np.einsum("nd,nd->n", sample, sample)[:, None]
     temperature = TEMPERATURE * max(float(np.maximum(costs.min(axis=1), 0).mean()), 1e-9)
-    # Shifting a row changes nothing below and keeps the exponentials in range.
-    scores = (costs.min(axis=1, keepdims=True) - costs) / temperature
-    potentials = np.zeros(len(centroids), np.float32)
+    scores = costs / -temperature
+    potentials = codebook.prices / np.float32(-temperature)
     for _ in range(SINKHORN_ITERATIONS):
         plan = scores + potentials
+        # Shifting a row keeps the exponentials in range and changes no share.
         plan -= plan.max(axis=1, keepdims=True)
         np.exp(plan, out=plan)
         plan /= plan.sum(axis=1, keepdims=True)
-        share = plan.sum(axis=0) * (len(centroids) / len(sample))
+        share = plan.sum(axis=0) * (num_codes / len(sample))
         potentials -= np.log(np.maximum(share, 1e-12)).astype(np.float32)
+    # A constant on all prices changes no choice; without it the numbers stay small.
+    potentials -= potentials.mean()
     return (-temperature * potentials).astype(np.float32)
 
 

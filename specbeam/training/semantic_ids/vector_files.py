@@ -100,7 +100,8 @@ def _matrix(vectors: Any, path: Path) -> FloatArray:
         raise DatasetError(str(path), [f"expected an (N, d) array of numbers, got {shape}"])
     if vectors.dtype.kind not in "fiu":
         raise DatasetError(str(path), [f"expected numbers, got {vectors.dtype}"])
-    return vectors.astype(np.float32)
+    with np.errstate(over="ignore"):  # too large for single precision: not finite, reported later
+        return vectors.astype(np.float32)
 
 
 def _in_item_order(vectors: FloatArray, item_ids: Sequence[str], path: Path) -> FloatArray:
