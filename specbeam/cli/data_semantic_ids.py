@@ -90,7 +90,7 @@ def semantic_ids(
 
 
 def _print(target: Path, report: dict[str, Any]) -> None:
-    levels = [
+    rows = [
         (
             entry["name"],
             f"{entry['used']:,}",
@@ -99,14 +99,10 @@ def _print(target: Path, report: dict[str, Any]) -> None:
             f"{entry['relative_error']:.1%}" if "relative_error" in entry else "-",
             f"{tree['prefixes']:,}",
             f"{tree['children_p50']:.0f} / {tree['children_p90']:.0f} / {tree['children_max']}",
-            f"{lift['shared']:.2%}" if lift else "-",
-            f"{lift['lift']:.1f}" if "lift" in lift else "-",
+            *(_lift(report["prefix_lift"][split], level) for split in ("train", "valid")),
         )
-        for entry, tree, lift in zip(
-            report["levels"],
-            report["prefix_tree"],
-            report["prefix_lift"] or [{} for _ in report["levels"]],
-            strict=True,
+        for level, (entry, tree) in enumerate(
+            zip(report["levels"], report["prefix_tree"], strict=True)
         )
     ]
     columns = (
@@ -117,12 +113,12 @@ def _print(target: Path, report: dict[str, Any]) -> None:
         "error left",
         "parents",
         "children p50 / p90 / max",
-        "next item shares",
-        "lift",
+        "lift, train",
+        "lift, valid",
     )
-    print_table(f"{report['dataset']}: {target}", columns, levels)
+    print_table(f"{report['dataset']}: {target}", columns, rows)
     before, after = report["collisions_before"], report["collisions"]
-    rows = [
+    totals = [
         ("items", f"{report['items']:,}"),
         ("method", report["options"]["method"]),
         ("distinct paths", f"{report['distinct_paths']:,}"),
@@ -130,4 +126,11 @@ def _print(target: Path, report: dict[str, Any]) -> None:
         ("items sharing a path", f"{after['items']:,} (largest group {after['largest']:,})"),
         ("items without information", f"{report['items_without_information']:,}"),
     ]
-    print_table("semantic IDs", ("", ""), rows)
+    print_table("semantic IDs", ("", ""), totals)
+
+
+def _lift(entries: list[dict[str, Any]], level: int) -> str:
+    """Return how much more often consecutive items share a prefix than shuffled ones, or "-"."""
+    if not entries or "lift" not in entries[level]:
+        return "-"
+    return f"{entries[level]['lift']:.1f}"

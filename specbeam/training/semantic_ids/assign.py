@@ -59,8 +59,9 @@ def assign_semantic_ids(
 ) -> tuple[Dataset, dict[str, Any]]:
     """Return the dataset with semantic IDs, and a report on them.
 
-    Only the train split is looked at. Everything runs on one thread: sums that are split over
-    threads differ in their last bits, and a code may hang on one.
+    IDs are made from the train split alone; the report also looks at the valid split. Everything
+    runs on one thread: sums that are split over threads differ in their last bits, and a code may
+    hang on one.
 
     Args:
         dataset: with or without semantic IDs.
@@ -178,5 +179,8 @@ def _report(dataset: Dataset, coded: CodedItems, options: SemanticIdOptions) -> 
             for level, entry in zip(dataset.levels, usage, strict=True)
         ],
         "prefix_tree": quality.prefix_tree(codes),
-        "prefix_lift": quality.prefix_lift(codes, *quality.consecutive_pairs(dataset)),
+        "prefix_lift": {
+            "train": quality.prefix_lift(codes, *quality.consecutive_pairs(dataset, "train")),
+            "valid": quality.prefix_lift(codes, *quality.consecutive_pairs(dataset, "valid")),
+        },
     }

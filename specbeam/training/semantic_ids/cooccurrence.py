@@ -30,7 +30,7 @@ def cooccurrence_counts(
     Returns:
         Symmetric sparse counts with an empty diagonal (scipy CSR). Shape (N, N).
     """
-    from scipy import sparse  # type: ignore[import-untyped]
+    from scipy import sparse
 
     items = np.concatenate([*histories, np.empty(0, np.int32)])
     user = np.repeat(np.arange(len(histories)), [len(history) for history in histories])

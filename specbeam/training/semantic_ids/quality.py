@@ -1,6 +1,6 @@
 """Numbers that say how good a set of semantic IDs is before anything is trained on it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -78,13 +78,35 @@ def prefix_tree(codes: Int32Array) -> list[dict[str, Any]]:
     return tree
 
 
-def consecutive_pairs(dataset: Dataset) -> tuple[Int32Array, Int32Array]:
-    """Return neighbouring, different items of the train histories: (left, right), P each."""
-    histories = dataset.histories("train")
-    items = np.concatenate([*histories, np.empty(0, np.int32)])
-    user = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    kept = (user[:-1] == user[1:]) & (items[:-1] != items[1:])
-    return items[:-1][kept], items[1:][kept]
+def consecutive_pairs(
+    dataset: Dataset, split: Literal["train", "valid"]
+) -> tuple[Int32Array, Int32Array]:
+    """Return different items that follow one another in a user's history.
+
+    Args:
+        dataset: with interactions.
+        split: train: both items are of the train split. valid: the second one is of the valid
+            split, and both occur in the train split; embeddings of co-occurrence have not seen
+            these pairs, so they do not flatter them.
+
+    Returns:
+        The first and the second item of P pairs. Each of shape (P,).
+    """
+    histories = [dataset.histories("train")]
+    if split == "valid":
+        histories.append(dataset.histories("valid"))
+    users = [np.concatenate(parts) for parts in zip(*histories, strict=True)]
+    items = np.concatenate([*users, np.empty(0, np.int32)])
+    user = np.repeat(np.arange(len(users)), [len(history) for history in users])
+    left, right = items[:-1], items[1:]
+    kept = (user[:-1] == user[1:]) & (left != right)
+    if split == "valid":
+        lengths = np.array([len(history) for history in histories[0]], np.int64)
+        # Place of the right item in its user's history; those of train come first.
+        place = np.arange(len(items)) - np.searchsorted(user, user)
+        known = np.bincount(np.concatenate(histories[0]), minlength=len(dataset.items)) > 0
+        kept &= (place >= lengths[user])[1:] & known[left] & known[right]
+    return left[kept], right[kept]
 
 
 def prefix_lift(
@@ -92,13 +114,13 @@ def prefix_lift(
 ) -> list[dict[str, float | int]]:
     """Return how much more often consecutive items share a prefix than shuffled ones do.
 
-    The shuffled rate is the mean over all ways to pair the same left items with the same right
-    items, so it has no random error.
+    The shuffled rate is that of all pairs of one of the left and one of the right items, other
+    than an item with itself, so it has no random error.
 
     Args:
         codes: shape (N, L).
         left: items of P pairs. Shape (P,).
-        right: the items that follow. Shape (P,).
+        right: the items that follow, each different. Shape (P,).
 
     Returns:
         One entry per prefix length; none without pairs. A lift is left out where shuffled pairs
@@ -106,13 +128,12 @@ def prefix_lift(
     """
     if not len(left):
         return []
+    itself = _equal_pairs(left, right)
+    pairs = len(left) ** 2 - itself
     result: list[dict[str, float | int]] = []
     for length, prefix in enumerate(prefix_numbers(codes), start=1):
-        size = int(prefix.max()) + 1
-        together = np.bincount(prefix[left], minlength=size).astype(np.float64)
-        together *= np.bincount(prefix[right], minlength=size)
         shared = float(np.mean(prefix[left] == prefix[right]))
-        shuffled = float(together.sum() / len(left) ** 2)
+        shuffled = (_equal_pairs(prefix[left], prefix[right]) - itself) / pairs
         entry: dict[str, float | int] = {
             "length": length,
             "shared": round(shared, 6),
@@ -122,3 +143,9 @@ def prefix_lift(
             entry["lift"] = round(shared / shuffled, 3)
         result.append(entry)
     return result
+
+
+def _equal_pairs(left: Int32Array | Int64Array, right: Int32Array | Int64Array) -> int:
+    """Count the pairs of an entry of `left` and an equal entry of `right`."""
+    size = int(max(left.max(), right.max())) + 1
+    return int(np.bincount(left, minlength=size) @ np.bincount(right, minlength=size))

@@ -186,7 +186,7 @@ def _prices(codebook: Codebook, sample: FloatArray) -> FloatArray:
 
 def _means(sample: FloatArray, codes: Int32Array, centroids: FloatArray) -> FloatArray:
     """Return the mean of each code's vectors; a code without any keeps its centroid."""
-    from scipy import sparse  # type: ignore[import-untyped]
+    from scipy import sparse
 
     count = np.bincount(codes, minlength=len(centroids))
     rows = (codes, np.arange(len(codes)))

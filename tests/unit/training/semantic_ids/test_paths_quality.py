@@ -70,27 +70,43 @@ def test_tree_counts_distinct_children(codes: Int32Array) -> None:
         assert entry["children_p90"] == np.percentile(sizes, 90)
 
 
-def test_shuffled_rate_is_the_mean_over_all_pairings() -> None:
-    codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [2, 2]], np.int32)
-    left, right = np.array([0, 2, 4, 1], np.int32), np.array([1, 3, 0, 2], np.int32)
+def test_shuffled_rate_is_that_of_all_pairs_of_different_items() -> None:
+    codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [2, 2], [2, 2]], np.int32)
+    left, right = np.array([0, 2, 4, 1, 5], np.int32), np.array([1, 3, 0, 2, 4], np.int32)
     entries = prefix_lift(codes, left, right)
+    pairs = [(a, b) for a in left.tolist() for b in right.tolist() if a != b]
     for entry, column in zip(entries, prefix_numbers(codes), strict=True):
-        rates = [
-            np.mean(column[left] == column[list(paired)])
-            for paired in itertools.permutations(right.tolist())
-        ]
-        assert entry["shuffled"] == pytest.approx(np.mean(rates), abs=1e-6)
-        assert entry["shared"] == np.mean(column[left] == column[right])
-    assert entries[0]["lift"] == pytest.approx(0.5 / 0.375, abs=1e-3)
+        rate = np.mean([column[a] == column[b] for a, b in pairs])
+        shared = np.mean(column[left] == column[right])
+        assert entry["shuffled"] == pytest.approx(rate, abs=1e-6)
+        assert entry["shared"] == shared
+        assert entry["lift"] == pytest.approx(shared / rate, abs=1e-3)
     assert prefix_lift(codes, left[:0], right[:0]) == []
+    # Distinct paths: no two different items share one, shuffled or not.
+    assert "lift" not in prefix_lift(codes[:5], left[:4], right[:4])[-1]
 
 
-def test_pairs_stay_within_a_user_and_the_train_split(small_dataset: Dataset) -> None:
+def test_train_pairs_stay_within_a_user_and_the_split(small_dataset: Dataset) -> None:
     expected = [
         (a, b)
         for history in small_dataset.histories("train")
         for a, b in itertools.pairwise(history.tolist())
         if a != b
     ]
-    left, right = consecutive_pairs(small_dataset)
+    left, right = consecutive_pairs(small_dataset, "train")
+    assert list(zip(left.tolist(), right.tolist(), strict=True)) == expected
+
+
+def test_valid_pairs_end_in_the_valid_split_and_are_seen_in_train(small_dataset: Dataset) -> None:
+    train, valid = small_dataset.histories("train"), small_dataset.histories("valid")
+    seen = {item for history in train for item in history.tolist()}
+    expected = []
+    for known, later in zip(train, valid, strict=True):
+        history = known.tolist() + later.tolist()
+        for place in range(max(len(known), 1), len(history)):
+            a, b = history[place - 1], history[place]
+            if a != b and a in seen and b in seen:
+                expected.append((a, b))
+    assert expected
+    left, right = consecutive_pairs(small_dataset, "valid")
     assert list(zip(left.tolist(), right.tolist(), strict=True)) == expected
