@@ -39,7 +39,7 @@ Examples:
     type=click.Choice(BALANCES),
     default="lower",
     show_default=True,
-    help="Levels whose codes are used about equally: all but the first by default.",
+    help="Levels whose codes are made to be used about equally; lower: all but the first.",
 )
 @click.option(
     "--collisions",
