@@ -6,6 +6,7 @@ import click
 
 from specbeam.cli.data_export import export_command
 from specbeam.cli.data_import import import_command
+from specbeam.cli.data_semantic_ids import semantic_ids
 from specbeam.cli.data_summary import print_counts
 
 
@@ -15,6 +16,7 @@ def data() -> None:
 
 
 data.add_command(import_command)
+data.add_command(semantic_ids)
 data.add_command(export_command)
 
 
