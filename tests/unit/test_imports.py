@@ -41,7 +41,11 @@ RULES = (
     Rule("specbeam.bundle", _MODELS, _CORE_PACKAGES),
     Rule("specbeam.packing", _MODELS | {"pyarrow"}, _CORE_PACKAGES),
     Rule("specbeam.storage", frozenset({"redis"}), ("specbeam.runtime.errors",)),
-    Rule("specbeam.training", _MODELS | {"pyarrow", "rich"}, _CORE_PACKAGES),
+    Rule(
+        "specbeam.training",
+        _MODELS | {"pyarrow", "rich", "scipy", "matplotlib"},
+        _CORE_PACKAGES,
+    ),
 )
 
 

@@ -134,4 +134,9 @@ def choose_item_knn(
         on_progress(len(tried) / size, f"{len(tried)} of {size} settings")
     assert best is not None
     chosen = max(tried, key=lambda row: float(row[VALIDATION_KEY]))
-    return best, {**chosen, "validation_users": len(users), "tried": tried}
+    return best, {
+        **chosen,
+        "chosen_by": f"valid {CHOSEN_BY}",
+        "validation_users": len(users),
+        "tried": tried,
+    }
