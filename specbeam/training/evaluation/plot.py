@@ -54,6 +54,7 @@ def plot_evaluation(
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     # The largest mean on top: barh counts upwards.
     names = sorted(results, key=lambda name: float(results[name][metrics[0]]["mean"]))
@@ -61,9 +62,9 @@ def plot_evaluation(
     with matplotlib.rc_context(
         {"font.size": 12, "svg.hashsalt": "specbeam", "svg.fonttype": "none"}
     ):
-        figure = Figure(figsize=(WIDTH_INCHES, 1.6 + 0.45 * len(names)), layout="constrained")
+        layout = ConstrainedLayoutEngine(w_pad=MARGIN_INCHES, h_pad=MARGIN_INCHES)
+        figure = Figure(figsize=(WIDTH_INCHES, 1.6 + 0.45 * len(names)), layout=layout)
         FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(w_pad=MARGIN_INCHES, h_pad=MARGIN_INCHES)
         axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axis, metric in zip(axes, metrics, strict=True):
             _panel(axis, names, results, metric)

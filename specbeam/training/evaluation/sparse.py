@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 Int32Array = npt.NDArray[np.int32]
-# scipy publishes no types.
+# Any: operators of scipy's sparse arrays are typed too loosely to be of use.
 CsrMatrix: TypeAlias = Any
 
 
