@@ -21,7 +21,7 @@ help:  ## List the targets
 # ---------------------------------------------------------------- set-up
 
 $(RUNTIME): $(PIN_FILES)
-	PYTHON=$(PYTHON) ./scripts/install.sh models,data
+	PYTHON=$(PYTHON) ./scripts/install.sh train
 	@touch $@
 
 $(DEV): $(PIN_FILES)

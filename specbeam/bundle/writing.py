@@ -40,6 +40,7 @@ class BundleParts:
         adapter_dir: LoRA adapter of the target, in peft's layout.
         tokenizer_dir: where the tokenizer files lie; the target's own folder may be one.
         items_file: catalog.parquet to copy (titles, topics).
+        extra_files: further files to copy beside the manifest, such as a training curve.
         report: quality and training figures for report.json.
         default_beam_width: beams kept when a request does not say.
         exclude_history: default of the request's filter.
@@ -56,6 +57,7 @@ class BundleParts:
     adapter_dir: Path | None = None
     tokenizer_dir: Path | None = None
     items_file: Path | None = None
+    extra_files: tuple[Path, ...] = ()
     report: Mapping[str, Any] = field(default_factory=dict)
     default_beam_width: int = 20
     exclude_history: bool = True
@@ -128,6 +130,7 @@ def _files(parts: BundleParts) -> dict[str, Path]:
     if problems:
         raise BundleError(problems)
     files = {f"{folder}/{file.name}": file for folder, some in folders.items() for file in some}
+    files |= {file.name: file for file in parts.extra_files}
     return files if parts.items_file is None else files | {"catalog.parquet": parts.items_file}
 
 

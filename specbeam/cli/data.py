@@ -1,48 +1,23 @@
-"""`specbeam data`: make dataset directories."""
+"""`specbeam data`: make dataset directories and write them back as plain files."""
 
-import dataclasses
 from pathlib import Path
 
 import click
 
-from specbeam.cli.output import print_json, print_table
-from specbeam.training.data.dataset import Dataset
+from specbeam.cli.data_export import export_command
+from specbeam.cli.data_import import import_command
+from specbeam.cli.data_semantic_ids import semantic_ids
+from specbeam.cli.data_summary import print_counts
 
-LAYOUTS = ("atspeed",)
 
-
-@click.group(help="Import or generate a dataset directory, the input of `specbeam train`.")
+@click.group(help="Import, generate or export a dataset directory, the input of `specbeam train`.")
 def data() -> None:
     """Group of the data commands."""
 
 
-@data.command(
-    name="import",
-    epilog="Example: specbeam data import --layout atspeed downloads/beauty beauty.dataset",
-)
-@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("dataset_dir", type=click.Path(path_type=Path))
-@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Layout of SOURCE.")
-@click.option("--name", help="Dataset name; the folder's name by default.")
-@click.option("--overwrite", is_flag=True, help="Replace DATASET_DIR if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-def import_command(
-    source: Path, dataset_dir: Path, layout: str, name: str | None, overwrite: bool, as_json: bool
-) -> None:
-    r"""Import the files in SOURCE as DATASET_DIR.
-
-    Every problem of the input is reported at once, and nothing is written if there is one.
-
-    \b
-    Layout atspeed: sequential_{train,valid,test}.txt and one *.json with the item codes.
-    """
-    from specbeam.training.data.atspeed import import_atspeed
-    from specbeam.training.data.dataset_files import write_dataset
-
-    assert layout in LAYOUTS
-    dataset = import_atspeed(source, name=name)
-    write_dataset(dataset, dataset_dir, overwrite=overwrite)
-    _report(dataset, dataset_dir, as_json)
+data.add_command(import_command)
+data.add_command(semantic_ids)
+data.add_command(export_command)
 
 
 @data.command(epilog="Example: specbeam data synthesize demo.dataset --items 2000 --users 1500")
@@ -69,14 +44,4 @@ def synthesize(
 
     dataset = generate(SyntheticConfig(items, users, mean_length, seed))
     write_dataset(dataset, dataset_dir, overwrite=overwrite)
-    _report(dataset, dataset_dir, as_json)
-
-
-def _report(dataset: Dataset, directory: Path, as_json: bool) -> None:
-    counts = dataset.counts()
-    if as_json:
-        levels = [dataclasses.asdict(level) for level in dataset.levels]
-        print_json({"dataset": str(directory), "counts": counts, "levels": levels})
-        return
-    rows = [(name, f"{count:,}") for name, count in counts.items()]
-    print_table(f"{dataset.name}: {directory}", ("count", ""), rows)
+    print_counts(dataset, dataset_dir, as_json)

@@ -18,13 +18,27 @@ SPIN_COUNT = "10000"
 Examples:
   specbeam train demo.dataset demo.bundle --preset tiny
   specbeam train beauty.dataset beauty.bundle --preset small --threads 2
-  specbeam train beauty.dataset beauty.bundle --preset small --resume"""
+  specbeam train beauty.dataset beauty.bundle --preset small --resume
+  torchrun --nproc-per-node 4 --no-python specbeam train big.dataset big.bundle --preset base"""
 )
 @click.argument("dataset_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("bundle_dir", type=click.Path(path_type=Path))
-@click.option("--preset", default="small", show_default=True, help="Model sizes: tiny or small.")
-@click.option("--target-minutes", type=float, help="Budget of the target; the preset's by default.")
-@click.option("--draft-minutes", type=float, help="Budget of the draft; the preset's by default.")
+@click.option(
+    "--preset", default="small", show_default=True, help="Model sizes: tiny, small or base."
+)
+@click.option(
+    "--score-kind",
+    type=click.Choice(("TRIE", "VOCAB")),
+    default="TRIE",
+    show_default=True,
+    help="Normalise scores over a node's children, or over all token ids.",
+)
+@click.option(
+    "--target-minutes",
+    type=float,
+    help="Budget of the target, turned into steps by timing the first ones.",
+)
+@click.option("--draft-minutes", type=float, help="Budget of the draft, likewise.")
 @click.option("--target-steps", type=int, help="Stop the target after this many steps at most.")
 @click.option("--draft-steps", type=int, help="Stop the draft after this many steps at most.")
 @click.option("--seed", default=0, show_default=True, help="Seed of weights and batches.")
@@ -32,11 +46,19 @@ Examples:
 @click.option("--name", help="Bundle name; the dataset's by default.")
 @click.option("--resume", is_flag=True, help="Continue the run in BUNDLE_DIR.work.")
 @click.option("--keep-work", is_flag=True, help="Keep BUNDLE_DIR.work when the bundle is written.")
+@click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Time between checkpoints.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def train(
     dataset_dir: Path,
     bundle_dir: Path,
     preset: str,
+    score_kind: str,
     target_minutes: float | None,
     draft_minutes: float | None,
     target_steps: int | None,
@@ -46,12 +68,15 @@ def train(
     name: str | None,
     resume: bool,
     keep_work: bool,
+    checkpoint_seconds: float,
     as_json: bool,
 ) -> int:
     """Train a target and a draft model on DATASET_DIR and write BUNDLE_DIR.
 
-    The state is saved every two minutes in BUNDLE_DIR.work. A run that was stopped or killed goes
-    on with --resume and what is left of its budget.
+    The state is saved in BUNDLE_DIR.work. A run that was stopped or killed at any
+    point goes on with --resume and the same options, and gives the same models as one that was not.
+
+    Several devices or processes: start it with `accelerate launch` or `torchrun`.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     from specbeam.training.loop import StopRequested
@@ -66,7 +91,18 @@ def train(
         target_steps=target_steps,
         draft_steps=draft_steps,
     )
-    run = TrainingRun(dataset_dir, bundle_dir, chosen, seed, resume, threads, name, keep_work)
+    run = TrainingRun(
+        dataset_dir,
+        bundle_dir,
+        chosen,
+        score_kind="VOCAB" if score_kind == "VOCAB" else "TRIE",
+        seed=seed,
+        resume=resume,
+        threads=threads,
+        name=name,
+        keep_work=keep_work,
+        checkpoint_every_s=checkpoint_seconds,
+    )
     with ConsoleReporter(progress_console()) as reporter:
         try:
             report = train_bundle(run, reporter)

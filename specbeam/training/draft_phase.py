@@ -8,7 +8,7 @@ random by items below a first code sampled from the target.  Any history is a va
 distillation, the target labels it.
 
 Source: word-level distillation on the target's own continuations, after AtSpeed section 3.2 (arXiv
-2410.05165).  Deviations: forward KL over the whole vocabulary on every prefix at once,
+2410.05165).  Deviations: forward KL over the candidates of each choice on every prefix at once,
 continuations sampled while training rather than stored beams.
 """
 
@@ -20,9 +20,21 @@ import torch
 from torch import Tensor, nn
 
 from specbeam.catalog import ItemTrie
-from specbeam.training.losses import distillation_loss, labelled_rows
-from specbeam.training.model import forward_logits
-from specbeam.training.ranking import Beams, beam_search, equal_length_groups, expand, tokens_of
+from specbeam.training.batches import Batch
+from specbeam.training.choice_logits import level_choices
+from specbeam.training.choices import ChoiceTables, TrainedScoreKind
+from specbeam.training.data.dataset import Dataset
+from specbeam.training.devices import Devices
+from specbeam.training.losses import distillation_loss
+from specbeam.training.model import device_of, forward_logits
+from specbeam.training.ranking import (
+    Beams,
+    SearchConfig,
+    beam_search,
+    equal_length_groups,
+    expand,
+    tokens_of,
+)
 from specbeam.training.validation import ValidationSet
 
 SECOND_LEVEL_WEIGHT = 2.0
@@ -47,9 +59,13 @@ class DraftObjective:
         draft: nn.Module,
         target: nn.Module,
         trie: ItemTrie,
+        tables: ChoiceTables,
+        sampler: "ItemSampler",
         users: ValidationSet,
+        devices: Devices,
         *,
         substitute: float,
+        score_kind: TrainedScoreKind,
         bf16: bool,
     ) -> None:
         """Freeze the target and search the validation prompts with it.
@@ -58,115 +74,126 @@ class DraftObjective:
             draft: the model being trained.
             target: the trained target.
             trie: the catalogue.
+            tables: the choices that lead to each item.
+            sampler: replaces items.
             users: validation users.
+            devices: this process and the others.
             substitute: share of items replaced by samples of the target.
+            score_kind: convention of the scores.
             bf16: run matrix products in bfloat16 (training only).
         """
         self._draft, self._target, self._trie = draft, target.eval(), trie
-        self._substitute, self._bf16 = substitute, bf16
-        self._sampler = ItemSampler(trie)
+        self._tables, self._sampler, self._devices = tables, sampler, devices
+        self._substitute, self._kind, self._bf16 = substitute, score_kind, bf16
+        search = SearchConfig(COVERAGE_BEAMS, 2, score_kind)
+        groups = equal_length_groups(users.share(devices).prompts, COVERAGE_BEAMS)
         self._references = [
-            _reference(target, trie, prompts)
-            for _, prompts in equal_length_groups(users.prompts, COVERAGE_BEAMS)
+            _Reference(prompts, *beam_search(target, trie, prompts, search))
+            for _, prompts in groups
             if trie.depth > 1
         ]
 
-    def loss(self, tokens: Tensor) -> Tensor:
-        """Return the distillation loss of a batch of shape (B, T)."""
-        depth = self._trie.depth
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean distillation loss per item, in nats; see `Objective`."""
+        device = device_of(model)
         with torch.no_grad():
-            target_logits = forward_logits(self._target, tokens, bf16=self._bf16)
+            target_logits = self._target_logits(batch, device)
             if self._substitute > 0.0:
-                tokens = self._sampler.substitute(tokens, target_logits, self._substitute)
-                target_logits = forward_logits(self._target, tokens, bf16=self._bf16)
-        draft_logits = forward_logits(self._draft, tokens, bf16=self._bf16)
-        target_rows, _, level = labelled_rows(target_logits, tokens, depth)
-        draft_rows, _, _ = labelled_rows(draft_logits, tokens, depth)
-        weights = torch.where(level == 1, SECOND_LEVEL_WEIGHT, 1.0)
-        return distillation_loss(draft_rows, target_rows, weights)
+                batch = self._sampler.substitute(batch, target_logits, self._substitute)
+                target_logits = self._target_logits(batch, device)
+        tokens = torch.from_numpy(batch.tokens).to(device)
+        draft_logits = forward_logits(model, tokens, bf16=self._bf16)
+        total = draft_logits.new_zeros(())
+        for found in level_choices(batch, self._tables, device):
+            weight = SECOND_LEVEL_WEIGHT if found.level == 1 else 1.0
+            drafted, wanted = found.gather(draft_logits), found.gather(target_logits)
+            total = total + weight * distillation_loss(drafted, wanted, found.exists)
+        return total / len(batch.items)
+
+    def _target_logits(self, batch: Batch, device: torch.device) -> Tensor:
+        tokens = torch.from_numpy(batch.tokens).to(device)
+        return forward_logits(self._target, tokens, bf16=self._bf16)
 
     def validate(self) -> Mapping[str, float]:
         """Return the coverage numbers; see `_covered`."""
-        if not self._references:
-            return {"score": 0.0}
-        whole: list[Tensor] = []
-        share: list[Tensor] = []
+        whole = share = count = 0.0
         for reference in self._references:
-            covered, alive = _covered(self._draft, self._trie, reference)
-            whole.append((covered | ~alive).all(dim=1).float())
-            share.append(covered.sum(dim=1) / alive.sum(dim=1))
-        coverage = float(torch.cat(whole).mean())
-        node_share = float(torch.cat(share).mean())
+            covered, alive = _covered(self._draft, self._trie, reference, self._kind)
+            whole += float((covered | ~alive).all(dim=1).sum())
+            share += float((covered.sum(dim=1) / alive.sum(dim=1)).sum())
+            count += len(covered)
+        whole, share, count = self._devices.sums([whole, share, count])
+        coverage, node_share = whole / max(count, 1.0), share / max(count, 1.0)
         # The share of nodes is the smoother of the two and tells early models apart.
         return {"coverage": coverage, "node_share": node_share, "score": coverage + node_share}
 
 
 class ItemSampler:
-    """Replaces items in token sequences by items the target finds likely."""
+    """Replaces items of a batch by items the target finds likely."""
 
-    def __init__(self, trie: ItemTrie) -> None:
-        """Prepare the popularity sums by leaf.
+    def __init__(self, trie: ItemTrie, dataset: Dataset) -> None:
+        """Sort the items by first code and prepare popularity sums.
 
         Args:
             trie: the catalogue.
+            dataset: item numbers and popularity.
         """
-        first, every_leaf = trie.levels[1], trie.first_item_of(np.arange(trie.num_leaves))
+        order = np.argsort(trie.index_of(dataset.items.item_ids))  # items in leaf order
+        first = trie.levels[1]
         nodes = np.arange(first.num_nodes + 1)
-        weight = np.add.reduceat(trie.popularity.astype(np.float64) + 1.0, every_leaf)
-        cumulative = np.concatenate([[0.0], np.cumsum(weight)])
-        self._depth = trie.depth
+        leaf = first.first_leaf_of(nodes)
+        weight = dataset.items.popularity[order].astype(np.float64) + 1.0
+        self._order, self._depth = order.astype(np.int64), trie.depth
         self._tokens = torch.from_numpy(first.tokens_of(nodes[:-1])).long()
-        self._mass = torch.from_numpy(cumulative)
-        self._leaf_lo = torch.from_numpy(np.array(first.first_leaf_of(nodes))).long()
-        self._paths = torch.from_numpy(trie.leaf_paths(np.arange(trie.num_leaves))).long()
+        self._item_lo = np.asarray(trie.first_item_of(leaf)).astype(np.int64)
+        self._mass = np.concatenate([[0.0], np.cumsum(weight)])
 
-    def substitute(self, tokens: Tensor, logits: Tensor, rate: float) -> Tensor:
-        """Return tokens with some items replaced.
+    def substitute(self, batch: Batch, logits: Tensor, rate: float) -> Batch:
+        """Return a batch with some items replaced; it names items instead of training events.
 
         Args:
-            tokens: shape (B, T), padded on the right.
-            logits: the target's, for `tokens`. Shape (B, T, V).
+            batch: sequences.
+            logits: the target's, for the batch's tokens. Shape (B, T, V).
             rate: share of items replaced.
         """
-        starts = torch.arange(1, tokens.shape[1], self._depth)
-        chosen = (tokens[:, starts] != 0) & (torch.rand(tokens.shape[0], len(starts)) < rate)
-        row, slot = chosen.nonzero(as_tuple=True)
-        if not len(row):
-            return tokens
-        probabilities = torch.softmax(logits[row, starts[slot] - 1][:, self._tokens], dim=-1)
-        node = torch.multinomial(probabilities, 1)[:, 0]
-        low, high = self._mass[self._leaf_lo[node]], self._mass[self._leaf_lo[node + 1]]
-        point = low + torch.rand(len(node), dtype=torch.float64) * (high - low)
-        leaf = torch.searchsorted(self._mass, point, right=True) - 1
-        leaf = leaf.clamp(self._leaf_lo[node], self._leaf_lo[node + 1] - 1)
-        replaced = tokens.clone()
-        columns = starts[slot][:, None] + torch.arange(self._depth)
-        replaced[row[:, None], columns] = self._paths[leaf]
-        return replaced
+        row, column = batch.places
+        chosen = (torch.rand(len(row)) < rate).numpy()
+        row, column = row[chosen], column[chosen]
+        items = np.where(batch.events >= 0, batch.item_of[batch.events], batch.events)
+        if len(row):
+            likely = logits[torch.from_numpy(row), torch.from_numpy(column * self._depth)]
+            probabilities = torch.softmax(likely[:, self._tokens.to(likely.device)], dim=-1)
+            node = torch.multinomial(probabilities.cpu(), 1)[:, 0].numpy()
+            items[row, column] = self._draw(node, torch.rand(len(row), dtype=torch.float64).numpy())
+        return Batch(items, np.arange(len(self._order)), batch.paths)
+
+    def _draw(self, node: np.ndarray, chance: np.ndarray) -> np.ndarray:
+        """Return an item below each first-level node, by popularity; `chance` is uniform."""
+        low, high = self._item_lo[node], self._item_lo[node + 1]
+        point = self._mass[low] + chance * (self._mass[high] - self._mass[low])
+        place = np.searchsorted(self._mass, point, side="right") - 1
+        return np.asarray(self._order[np.clip(place, low, high - 1)])
 
 
-def _reference(target: nn.Module, trie: ItemTrie, prompts: Tensor) -> _Reference:
-    first, second = beam_search(target, trie, prompts, COVERAGE_BEAMS, depth=2, bf16=False)
-    return _Reference(prompts, first, second)
-
-
-def _covered(draft: nn.Module, trie: ItemTrie, reference: _Reference) -> tuple[Tensor, Tensor]:
+def _covered(
+    draft: nn.Module, trie: ItemTrie, reference: _Reference, kind: TrainedScoreKind
+) -> tuple[Tensor, Tensor]:
     """Say which of the target's ten second-level nodes are among the draft's best forty.
 
     The draft starts from the target's exact first-level beams and their scores.
 
     Returns:
-        Covered and alive, both of shape (G, 10) and bool.
+        Covered and alive, both of shape (G, 10) and bool, on the host.
     """
-    first = reference.first
+    first, device = reference.first, device_of(draft)
     with torch.inference_mode():
-        output = draft(input_ids=reference.prompts, use_cache=True, logits_to_keep=1)
+        output = draft(input_ids=reference.prompts.to(device), use_cache=True, logits_to_keep=1)
         cache = output.past_key_values
         cache.batch_repeat_interleave(first.nodes.shape[1])
-        tokens = tokens_of(trie, 1, first.nodes).view(-1, 1)
+        tokens = tokens_of(trie, 1, first.nodes).view(-1, 1).to(device)
         logits = draft(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1]
     logprobs = torch.log_softmax(logits.float(), dim=-1).view(*first.nodes.shape, -1)
-    drafted = expand(trie, 1, first.nodes, first.scores, logprobs, COVERAGE_NODES)
+    drafted = expand(trie, 1, first, logprobs, COVERAGE_NODES, kind)
     alive = reference.second.nodes >= 0
     covered = (reference.second.nodes[:, :, None] == drafted.nodes[:, None, :]).any(dim=2)
     return covered & alive, alive

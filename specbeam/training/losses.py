@@ -1,70 +1,50 @@
-"""Losses over item tokens.
+"""Losses over the choices that lead to items.
 
-Full-vocabulary normalisation is kept in both losses: a served score may be a log-probability over
-the whole vocabulary, so the mass outside the right level has to be learned to be small.
+A choice's candidates are the children of a trie node (TRIE), or all token ids (VOCAB); logits of
+everything else never enter.
 """
 
 import torch
 from torch import Tensor
 
-from specbeam.training.data.vocabulary import PAD_TOKEN_ID
 
-
-def labelled_rows(
-    logits: Tensor, tokens: Tensor, item_length: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the rows that predict an item token.
+def choice_logprobs(logits: Tensor, exists: Tensor | None) -> Tensor:
+    """Normalise logits over the candidates that exist.
 
     Args:
-        logits: shape (B, T, V).
-        tokens: shape (B, T), padded on the right.
-        item_length: L.
+        logits: shape (Q, W).
+        exists: false where padded; None if nothing is. Shape (Q, W).
 
     Returns:
-        Logits (R, V), labels (R,), level of each label (R,) in 0 .. L - 1.
+        Log-probabilities; 0 where padded. Shape (Q, W).
     """
-    labels = tokens[:, 1:]
-    valid = labels != PAD_TOKEN_ID
-    level = (torch.arange(labels.shape[1]) % item_length).expand_as(labels)
-    return logits[:, :-1][valid], labels[valid].long(), level[valid]
+    if exists is None:
+        return torch.log_softmax(logits, dim=-1)
+    lowest = torch.finfo(logits.dtype).min
+    logprobs = torch.log_softmax(logits.masked_fill(~exists, lowest), dim=-1)
+    return logprobs.masked_fill(~exists, 0.0)
 
 
-def item_cross_entropy(
-    logits: Tensor, labels: Tensor, level: Tensor, level_codes: Tensor, smoothing: float
-) -> Tensor:
-    """Return the mean cross-entropy, smoothed towards the codes of the label's own level.
+def soft_cross_entropy(logits: Tensor, exists: Tensor | None, labels: Tensor) -> Tensor:
+    """Return the sum over choices of the cross-entropy with a label distribution, in nats.
 
     Args:
-        logits: shape (R, V).
-        labels: shape (R,).
-        level: level of each label. Shape (R,).
-        level_codes: 1 where a token id is a used code of a level, else 0. Shape (L, V).
-        smoothing: probability moved to the uniform distribution over the level's codes.
-
-    Returns:
-        A scalar, in nats per token.
+        logits: shape (Q, W).
+        exists: false where padded; None if nothing is. Shape (Q, W).
+        labels: rows sum to 1, 0 where padded. Shape (Q, W).
     """
-    logprobs = torch.log_softmax(logits, dim=-1)
-    loss = -logprobs.gather(1, labels[:, None]).mean()
-    if smoothing == 0.0:
-        return loss
-    uniform = level_codes / level_codes.sum(dim=1, keepdim=True)
-    spread = -(logprobs * uniform[level]).sum(dim=1).mean()
-    return (1.0 - smoothing) * loss + smoothing * spread
+    return -(labels * choice_logprobs(logits, exists)).sum()
 
 
-def distillation_loss(draft_logits: Tensor, target_logits: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted mean of KL(target || draft) over rows.
+def distillation_loss(draft_logits: Tensor, target_logits: Tensor, exists: Tensor | None) -> Tensor:
+    """Return the sum over choices of KL(target || draft), in nats.
 
     Args:
-        draft_logits: shape (R, V).
-        target_logits: shape (R, V).
-        weights: non-negative weight of each row. Shape (R,).
-
-    Returns:
-        A scalar, in nats per token.
+        draft_logits: shape (Q, W).
+        target_logits: shape (Q, W).
+        exists: false where padded; None if nothing is. Shape (Q, W).
     """
-    target = torch.log_softmax(target_logits, dim=-1)
-    draft = torch.log_softmax(draft_logits, dim=-1)
-    divergence = (target.exp() * (target - draft)).sum(dim=-1)
-    return (divergence * weights).sum() / weights.sum()
+    target = choice_logprobs(target_logits, exists)
+    draft = choice_logprobs(draft_logits, exists)
+    mass = target.exp() if exists is None else target.exp() * exists
+    return (mass * (target - draft)).sum()

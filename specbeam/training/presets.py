@@ -31,34 +31,42 @@ class PhaseConfig:
     """How one model is trained.  A phase ends at whichever limit comes first.
 
     Attributes:
-        minutes: wall-clock budget, validation and checkpoints included.
         max_epochs: passes over all users.
+        minutes: budget, turned into steps by timing the first ones; None for no limit.
         max_steps: optimiser steps; None for no limit.
-        batch_tokens: tokens per batch, padding included.
+        batch_tokens: tokens per batch and process, padding included.
         learning_rate: peak of the schedule.
         weight_decay: AdamW's, on weight matrices only.
-        warmup: share of the budget spent on linear warm-up.
+        warmup_steps: steps of linear warm-up, at most a tenth of all.
         dropout: on embeddings and on the output of each block's two halves.
-        label_smoothing: probability moved to the other codes of the same level.
-        augment: share of user histories from which items are dropped at random.
+        label_smoothing: share of each label given evenly to all candidates (target only).
+        teacher: share of each label given to the co-occurrence teacher (target only).
+        drop: share of user histories from which items are dropped at random.
+        jitter: share of user histories whose order is disturbed.
         substitute: share of items replaced by samples of the target (drafts only).
-        num_validations: validations spread evenly over the budget.
+        average_decay: of the running average of the weights; 0 for none.
+        num_validations: validations spread evenly over the plan.
+        patience: validations without a better score after which the phase ends; None for never.
         validation_users: users sampled for a validation.
     """
 
-    minutes: float
-    max_epochs: int
+    max_epochs: float
+    minutes: float | None = None
     max_steps: int | None = None
-    batch_tokens: int = 1024
+    batch_tokens: int = 2048
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
-    warmup: float = 0.03
+    warmup_steps: int = 200
     dropout: float = 0.0
     label_smoothing: float = 0.0
-    augment: float = 0.5
+    teacher: float = 0.0
+    drop: float = 0.5
+    jitter: float = 0.0
     substitute: float = 0.0
-    num_validations: int = 6
-    validation_users: int = 800
+    average_decay: float = 0.0
+    num_validations: int = 10
+    patience: int | None = None
+    validation_users: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,52 +88,67 @@ class Preset:
     draft_phase: PhaseConfig
 
 
+_DRAFT = PhaseConfig(
+    max_epochs=20,
+    learning_rate=1.5e-3,
+    weight_decay=0.01,
+    substitute=0.25,
+    num_validations=4,
+    validation_users=300,
+)
+_TARGET = PhaseConfig(
+    max_epochs=30,
+    learning_rate=1e-3,
+    dropout=0.2,
+    label_smoothing=0.02,
+    teacher=0.5,
+    average_decay=0.999,
+    num_validations=15,
+    patience=4,
+)
+
+# Widths are powers of two with two key-value heads of 32, so that a trained target can be widened
+# to the shape of a larger one for latency measurements.
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         name="tiny",
         target=ModelShape(64, 2, 2, 2, 32, 256),
         draft=ModelShape(64, 1, 2, 2, 32, 128),
-        target_phase=PhaseConfig(
-            minutes=0.8,
+        target_phase=replace(
+            _TARGET,
             max_epochs=40,
+            minutes=0.8,
+            batch_tokens=1024,
             learning_rate=3e-3,
             dropout=0.1,
-            label_smoothing=0.02,
+            average_decay=0.99,
             num_validations=5,
+            patience=None,
             validation_users=400,
         ),
-        draft_phase=PhaseConfig(
-            minutes=0.3,
+        draft_phase=replace(
+            _DRAFT,
             max_epochs=30,
+            minutes=0.3,
+            batch_tokens=1024,
             learning_rate=3e-3,
-            weight_decay=0.01,
-            substitute=0.25,
             num_validations=3,
             validation_users=200,
         ),
     ),
     "small": Preset(
         name="small",
-        target=ModelShape(256, 6, 8, 2, 32, 512),
+        target=ModelShape(256, 4, 8, 2, 32, 512),
         draft=ModelShape(128, 2, 4, 2, 32, 512),
-        target_phase=PhaseConfig(
-            minutes=26.0,
-            max_epochs=100,
-            learning_rate=1e-3,
-            dropout=0.1,
-            label_smoothing=0.02,
-            num_validations=5,
-            validation_users=500,
-        ),
-        draft_phase=PhaseConfig(
-            minutes=11.0,
-            max_epochs=100,
-            learning_rate=1.5e-3,
-            weight_decay=0.01,
-            substitute=0.25,
-            num_validations=4,
-            validation_users=300,
-        ),
+        target_phase=_TARGET,
+        draft_phase=replace(_DRAFT, max_epochs=8),
+    ),
+    "base": Preset(
+        name="base",
+        target=ModelShape(512, 8, 16, 2, 32, 2048),
+        draft=ModelShape(256, 2, 8, 2, 32, 1024),
+        target_phase=replace(_TARGET, batch_tokens=8192, learning_rate=6e-4, dropout=0.3),
+        draft_phase=replace(_DRAFT, batch_tokens=8192, learning_rate=1e-3),
     ),
 }
 
@@ -141,7 +164,7 @@ def get_preset(
     """Return a preset, with the caller's limits in place of its own.
 
     Args:
-        name: `tiny` or `small`.
+        name: `tiny`, `small` or `base`.
         target_minutes: budget of the target; the preset's if None.
         draft_minutes: budget of the draft; the preset's if None.
         target_steps: also stop the target after this many steps.

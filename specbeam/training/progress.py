@@ -70,3 +70,13 @@ class ConsoleReporter:
     def note(self, text: str) -> None:
         """Print a line."""
         self._console.print(text, soft_wrap=True)
+
+
+class SilentReporter:
+    """Reports nothing: for all processes but the main one."""
+
+    def update(self, phase: str, progress: float, text: str) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Do nothing."""

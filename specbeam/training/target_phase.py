@@ -1,65 +1,59 @@
-"""Training of the target: next-token prediction on item tokens."""
+"""Training of the target: what comes next, told by the log and by other users' histories."""
 
 from collections.abc import Mapping
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from specbeam.catalog import ItemTrie
-from specbeam.training.losses import item_cross_entropy, labelled_rows
-from specbeam.training.model import forward_logits
-from specbeam.training.validation import ValidationSet, item_loss, ranking_numbers
+from specbeam.training.batches import Batch
+from specbeam.training.choice_logits import level_choices
+from specbeam.training.choices import ChoiceTables, LabelWeights, labels_of
+from specbeam.training.cooccurrence import CooccurrenceTeacher
+from specbeam.training.losses import soft_cross_entropy
+from specbeam.training.model import device_of, forward_logits
+from specbeam.training.validation import Validator
 
 
 class TargetObjective:
-    """Cross-entropy of every item token; judged by NDCG@10 on validation items."""
+    """Cross-entropy of every choice on the way to every item; judged by NDCG@10."""
 
     def __init__(
         self,
-        model: nn.Module,
-        trie: ItemTrie,
-        paths: npt.NDArray[np.int32],
-        users: ValidationSet,
+        tables: ChoiceTables,
+        teacher: CooccurrenceTeacher | None,
+        weights: LabelWeights,
+        validator: Validator,
         *,
-        vocab_size: int,
-        label_smoothing: float,
         bf16: bool,
     ) -> None:
         """Keep what the loss needs.
 
         Args:
-            model: the target.
-            trie: the catalogue.
-            paths: token paths in dataset order. Shape (N, L).
-            users: validation users.
-            vocab_size: V.
-            label_smoothing: see `item_cross_entropy`.
+            tables: the choices that lead to each item.
+            teacher: scores items from other users' histories; None without one.
+            weights: how labels are spread.
+            validator: ranks the validation items.
             bf16: run matrix products in bfloat16.
         """
-        self._model, self._trie, self._paths, self._users = model, trie, paths, users
-        self._level_codes = used_codes(paths, vocab_size)
-        self._label_smoothing, self._bf16 = label_smoothing, bf16
+        self._tables, self._teacher, self._weights = tables, teacher, weights
+        self._validator, self._bf16 = validator, bf16
 
-    def loss(self, tokens: Tensor) -> Tensor:
-        """Return the mean smoothed cross-entropy of a batch of shape (B, T)."""
-        logits = forward_logits(self._model, tokens, bf16=self._bf16)
-        rows, labels, level = labelled_rows(logits, tokens, self._paths.shape[1])
-        return item_cross_entropy(rows, labels, level, self._level_codes, self._label_smoothing)
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy per item, in nats; see `Objective`."""
+        device = device_of(model)
+        votes = None if self._teacher is None else self._teacher.votes(batch)
+        tokens = torch.from_numpy(batch.tokens).to(device)
+        logits = forward_logits(model, tokens, bf16=self._bf16)
+        total = logits.new_zeros(())
+        for found in level_choices(batch, self._tables, device):
+            labels = labels_of(
+                self._tables, found.choices, found.level, batch.items, self._weights, votes
+            )
+            label = torch.from_numpy(labels).to(device)
+            total = total + soft_cross_entropy(found.gather(logits), found.exists, label)
+        return total / len(batch.items)
 
     def validate(self) -> Mapping[str, float]:
-        """Return loss, Recall@10 and NDCG@10 of the validation users."""
-        if not len(self._users):
-            return {"score": 0.0}
-        loss = item_loss(self._model, self._paths, self._users, bf16=self._bf16)
-        ranking = ranking_numbers(self._model, self._trie, self._users, bf16=self._bf16)
-        return {"loss": loss, **ranking, "score": ranking["ndcg@10"]}
-
-
-def used_codes(paths: npt.NDArray[np.int32], vocab_size: int) -> Tensor:
-    """Return 1 where a token id is used by some item on a level, else 0. Shape (L, V)."""
-    used = torch.zeros((paths.shape[1], vocab_size))
-    for level in range(paths.shape[1]):
-        used[level, torch.from_numpy(np.unique(paths[:, level])).long()] = 1.0
-    return used
+        """Return Recall@10 and NDCG@10 of the validation users; `score` is the latter."""
+        numbers = self._validator.ranking_numbers()
+        return {**numbers, "score": numbers["ndcg@10"]}

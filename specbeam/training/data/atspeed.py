@@ -8,13 +8,12 @@ its id in the text files minus one.
 Source: data folder of the AtSpeed code release (arXiv 2410.05165).
 """
 
-import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from specbeam.training.data.code_index import CodeIndex, read_code_index
 from specbeam.training.data.dataset import (
     SPLITS,
     Dataset,
@@ -22,18 +21,8 @@ from specbeam.training.data.dataset import (
     Items,
     with_train_popularity,
 )
-from specbeam.training.data.vocabulary import Level, codes_to_tokens, make_levels, token_names
+from specbeam.training.data.vocabulary import Level, token_names
 from specbeam.training.errors import DatasetError
-
-CODE_TOKEN = re.compile(r"<([A-Za-z]+)_(\d{1,6})>")
-
-
-@dataclass(slots=True)
-class _CodeIndex:
-    """Parsed code index: codes by item id (as in the text files) and the level letters."""
-
-    codes: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    letters: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -70,55 +59,22 @@ def import_atspeed(source: Path, *, name: str | None = None) -> Dataset:
     return _build(name or source.resolve().name, index, rows)
 
 
-def _read_index(source: Path, problems: list[str]) -> _CodeIndex:
-    index = _CodeIndex()
+def _read_index(source: Path, problems: list[str]) -> CodeIndex:
+    """Return the only code index of the folder, keyed by item id as in the text files."""
     files = sorted(source.glob("*.json")) if source.is_dir() else []
     if len(files) != 1:
         found = ", ".join(file.name for file in files) or "none"
         problems.append(f"expected exactly one *.json code index, found {found}")
-        return index
-    label = files[0].name
-    try:
-        content = json.loads(files[0].read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        problems.append(f"{label}: line {error.lineno}, column {error.colno}: {error.msg}")
-        return index
-    except UnicodeDecodeError as error:
-        problems.append(f"{label}: not UTF-8: {error}")
-        return index
-    if not isinstance(content, dict) or not content:
-        problems.append(f"{label}: expected a non-empty object of item number -> code tokens")
-        return index
-    for key, value in content.items():
-        _read_code(label, key, value, index, problems)
-    return index
-
-
-def _read_code(label: str, key: str, value: object, index: _CodeIndex, problems: list[str]) -> None:
-    """Parse one entry of the code index into `index`, or note what is wrong with it."""
-    if not (key.isascii() and key.isdigit()):
-        problems.append(f"{label}: key {key!r} is not an item number (0, 1, 2, ...)")
-        return
-    if not isinstance(value, list) or not value:
-        problems.append(f"{label}: item {key}: expected a list of code tokens, got {value!r}")
-        return
-    matches = [CODE_TOKEN.fullmatch(token) if isinstance(token, str) else None for token in value]
-    wrong = [token for token, match in zip(value, matches, strict=True) if match is None]
-    if wrong:
-        problems.append(f"{label}: item {key}: {wrong[0]!r} does not look like '<a_12>'")
-        return
-    letters = tuple(match[1] for match in matches if match)
-    index.letters = index.letters or letters
-    if letters != index.letters:
-        problems.append(
-            f"{label}: item {key}: levels {'/'.join(letters)} differ from "
-            f"{'/'.join(index.letters)} of the first item"
-        )
-        return
-    item = int(key) + 1
-    if item in index.codes:
-        problems.append(f"{label}: item {key} appears twice")
-    index.codes[item] = tuple(int(match[2]) for match in matches if match)
+        return CodeIndex()
+    index = read_code_index(files[0], problems, numbered=True)
+    shifted: dict[str, tuple[int, ...]] = {}
+    for key, codes in index.codes.items():
+        item = str(int(key) + 1)
+        if item in shifted:
+            problems.append(f"{files[0].name}: item {int(key)} appears twice")
+        shifted[item] = codes
+    ordered = sorted(shifted, key=int)
+    return CodeIndex({item: shifted[item] for item in ordered}, index.letters)
 
 
 def _read_rows(path: Path, problems: list[str]) -> _Rows:
@@ -147,36 +103,35 @@ def _read_rows(path: Path, problems: list[str]) -> _Rows:
     return rows
 
 
-def _check_items(label: str, rows: _Rows, index: _CodeIndex, problems: list[str]) -> None:
+def _check_items(label: str, rows: _Rows, index: CodeIndex, problems: list[str]) -> None:
     for user, items in rows.items.items():
         problems.extend(
             f"{label}:{rows.line[user]}: item {item} has no codes (no key {item - 1} in the index)"
             for item in items
-            if item not in index.codes
+            if str(item) not in index.codes
         )
 
 
-def _build(name: str, index: _CodeIndex, rows: dict[str, _Rows]) -> Dataset:
-    ordered = sorted(index.codes)
-    codes = np.array([index.codes[item] for item in ordered], dtype=np.int32)
-    levels = make_levels(index.letters, [int(size) for size in codes.max(axis=0) + 1])
-    interactions = _interactions(rows, {item: number for number, item in enumerate(ordered)})
-    items = with_train_popularity(_items(ordered, codes, levels), interactions)
-    return Dataset(name, levels, items, interactions)
+def _build(name: str, index: CodeIndex, rows: dict[str, _Rows]) -> Dataset:
+    levels = index.levels()
+    numbers = {int(item): number for number, item in enumerate(index.codes)}
+    interactions = _interactions(rows, numbers)
+    items = with_train_popularity(_items(tuple(index.codes), index, levels), interactions)
+    return Dataset(name, levels, items, interactions, {"layout": "atspeed"})
 
 
-def _items(ordered: list[int], codes: np.ndarray, levels: tuple[Level, ...]) -> Items:
-    paths = codes_to_tokens(codes, levels)
+def _items(item_ids: tuple[str, ...], index: CodeIndex, levels: tuple[Level, ...]) -> Items:
+    paths = index.paths(item_ids)
     return Items(
-        item_ids=tuple(str(item) for item in ordered),
+        item_ids=item_ids,
         paths=paths,
         titles=tuple(
             f"item {item} ({token_names(path, levels)})"
-            for item, path in zip(ordered, paths.tolist(), strict=True)
+            for item, path in zip(item_ids, paths.tolist(), strict=True)
         ),
         topics=tuple((token_names(path[:1], levels[:1]),) for path in paths.tolist()),
-        popularity=np.zeros(len(ordered), dtype=np.int32),
-        created_at=(None,) * len(ordered),
+        popularity=np.zeros(len(item_ids), dtype=np.int32),
+        created_at=(None,) * len(item_ids),
     )
 
 

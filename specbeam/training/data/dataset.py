@@ -1,8 +1,9 @@
 """The neutral dataset: items with token paths, and interactions with a fixed split."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -100,12 +101,14 @@ class Dataset:
         levels: token layout. L entries; none while the items have no semantic IDs.
         items: the catalogue.
         interactions: who took what, in which order.
+        provenance: what the dataset was imported from and how; JSON values, kept in dataset.json.
     """
 
     name: str
     levels: tuple[Level, ...]
     items: Items
     interactions: Interactions
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_semantic_ids(self) -> bool:

@@ -111,12 +111,14 @@ def read_dataset(directory: Path) -> Dataset:
     interactions = _read_interactions(
         _read_table(directory / INTERACTIONS_FILE, INTERACTIONS_SCHEMA), items, directory
     )
-    dataset = Dataset(str(description["name"]), levels, items, interactions)
+    provenance = description.get("import", {})
+    dataset = Dataset(str(description["name"]), levels, items, interactions, provenance)
     check_dataset(dataset)
     return dataset
 
 
 def _description(dataset: Dataset) -> dict[str, Any]:
+    imported = {"import": dict(dataset.provenance)} if dataset.provenance else {}
     return {
         "format": FORMAT,
         "name": dataset.name,
@@ -127,6 +129,7 @@ def _description(dataset: Dataset) -> dict[str, Any]:
         "eos_token_id": EOS_TOKEN_ID,
         "levels": [asdict(level) for level in dataset.levels],
         "counts": dataset.counts(),
+        **imported,
     }
 
 

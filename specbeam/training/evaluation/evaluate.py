@@ -22,10 +22,10 @@ from specbeam.training.evaluation.comparison import compare
 from specbeam.training.evaluation.fitted import BASELINES, BaselineOptions, fit_baseline
 from specbeam.training.evaluation.lists import list_figures
 from specbeam.training.evaluation.ranking import Ranker, rank_all
-from specbeam.training.evaluation.stages import SilentReporter, Stage
+from specbeam.training.evaluation.stages import Stage
 from specbeam.training.evaluation.users import EvaluatedSplit, EvaluationUser, evaluation_users
 from specbeam.training.evaluation.values import CUTOFFS, UserValues, user_values
-from specbeam.training.progress import Reporter
+from specbeam.training.progress import Reporter, SilentReporter
 
 Int32Array = npt.NDArray[np.int32]
 

@@ -8,16 +8,6 @@ from specbeam.training.progress import Reporter
 SECONDS_PER_MINUTE = 60
 
 
-class SilentReporter:
-    """Reports to nobody."""
-
-    def update(self, phase: str, progress: float, text: str) -> None:
-        """Say nothing."""
-
-    def note(self, text: str) -> None:
-        """Say nothing."""
-
-
 class Stage:
     """One part of the work, such as the ranking of all users by one ranker."""
 

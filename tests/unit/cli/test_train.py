@@ -35,7 +35,7 @@ def test_an_unknown_preset_is_bad_input(
 ) -> None:
     arguments = ["train", str(dataset_dir), str(tmp_path / "b"), "--preset", "huge"]
     assert run(arguments) == exit_codes.BAD_INPUT
-    assert "there are small, tiny" in capsys.readouterr().err
+    assert "there are base, small, tiny" in capsys.readouterr().err
 
 
 def test_evaluating_with_another_dataset_is_refused(

@@ -8,22 +8,23 @@ from safetensors.torch import load_file
 
 from specbeam.bundle import load_bundle
 from specbeam.training import pipeline
-from specbeam.training.batches import BatchMaker
 from specbeam.training.data.dataset import Dataset
 from specbeam.training.data.dataset_files import write_dataset
 from specbeam.training.errors import CheckpointError, TrainingError
 from specbeam.training.evaluation.evaluate import evaluate_bundle
-from specbeam.training.loop import StopRequested, TrainingLoop, learning_rate
+from specbeam.training.loop import LoopSetup, StopRequested, TrainingLoop
 from specbeam.training.pipeline import TrainingRun, train_bundle
 from specbeam.training.presets import PRESETS, ModelShape, PhaseConfig, Preset, get_preset
+from specbeam.training.progress import SilentReporter
+from specbeam.training.schedule import Plan, learning_rate, make_plan
+from specbeam.training.target_phase import TargetObjective
 
-LONG_MINUTES = 1e6
 PHASE = PhaseConfig(
-    minutes=LONG_MINUTES,
     max_epochs=1000,
     max_steps=8,
     batch_tokens=400,
     dropout=0.1,
+    average_decay=0.9,
     num_validations=2,
     validation_users=10,
 )
@@ -31,20 +32,9 @@ PRESET = Preset(
     name="test",
     target=ModelShape(32, 2, 2, 1, 16, 64),
     draft=ModelShape(32, 1, 2, 1, 16, 32),
-    target_phase=dataclasses.replace(PHASE, label_smoothing=0.1),
+    target_phase=dataclasses.replace(PHASE, label_smoothing=0.1, teacher=0.5, jitter=0.5),
     draft_phase=dataclasses.replace(PHASE, substitute=0.5),
 )
-
-
-class SilentReporter:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def update(self, phase: str, progress: float, text: str) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class StopAfter:
@@ -60,7 +50,7 @@ class StopAfter:
 
 @pytest.fixture(autouse=True)
 def _float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "bf16_is_fast", lambda: False)
+    monkeypatch.setattr(pipeline, "bf16_is_fast", lambda device: False)
 
 
 @pytest.fixture
@@ -73,8 +63,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     original = TrainingLoop.__init__
     stop = StopAfter(steps)
 
-    def patched(self: TrainingLoop, *args: object, **options: object) -> None:
-        original(self, *args, **{**options, "should_stop": stop})  # type: ignore[arg-type]
+    def patched(self: TrainingLoop, setup: LoopSetup, *args: object) -> None:
+        original(self, dataclasses.replace(setup, should_stop=stop), *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(TrainingLoop, "__init__", patched)
 
@@ -143,46 +133,57 @@ def test_a_damaged_checkpoint_is_reported(
         train_bundle(dataclasses.replace(run, resume=True), SilentReporter())
 
 
-def test_a_phase_ends_when_its_minutes_are_spent(tmp_path: Path, small_dataset: Dataset) -> None:
-    seconds = iter(range(10_000))
-    model = torch.nn.Linear(1, 1)
+def test_minutes_become_steps_once(tmp_path: Path, dataset_dir: Path) -> None:
+    timed = dataclasses.replace(PHASE, max_steps=None, minutes=0.01)
+    preset = dataclasses.replace(PRESET, target_phase=timed)
+    run = TrainingRun(dataset_dir, tmp_path / "b", preset, threads=1, keep_work=True)
+    report = train_bundle(run, SilentReporter())["training"]["target"]
+    plan = Plan(**json.loads((run.work_dir / "target.plan.json").read_text()))
+    assert 1 <= plan.steps == report["steps"] < 1000
+    assert report["minutes"] < 0.1
 
-    class Objective:
-        def loss(self, tokens: torch.Tensor) -> torch.Tensor:
-            return model(torch.ones(1)).square().sum()
 
-        def validate(self) -> dict[str, float]:
-            return {"score": 1.0}
-
-    maker = BatchMaker(
-        small_dataset.histories("train"),
-        small_dataset.items.paths,
-        pipeline.PromptTemplate.of_codes(),
-        400,
-        0.5,
-        seed=0,
-    )
-    config = dataclasses.replace(PHASE, minutes=1.0, max_steps=None)
-    loop = TrainingLoop(
-        "toy",
-        model,
-        Objective(),
-        maker,
-        config,
-        checkpoint_dir=tmp_path / "c",
-        reporter=SilentReporter(),
-        clock=lambda: float(next(seconds)),
-    )
-    result = loop.run()
-    assert 60.0 <= result.state.elapsed_s < 70.0
-    assert 0 < result.state.step < 60
+def test_a_plan_keeps_to_the_tightest_limit() -> None:
+    config = dataclasses.replace(PHASE, max_epochs=2.5, max_steps=None, minutes=1.0)
+    assert make_plan(config, 40).steps == 100
+    assert make_plan(config, 40, seconds_per_step=1.0).steps == 52
+    assert make_plan(dataclasses.replace(config, max_steps=7), 40, 1.0).steps == 7
+    assert make_plan(config, 40, seconds_per_step=1e9).steps == 1
 
 
 def test_the_learning_rate_warms_up_peaks_and_falls() -> None:
-    config = dataclasses.replace(PHASE, warmup=0.1, learning_rate=1.0)
-    assert learning_rate(0.05, config) == pytest.approx(0.5)
-    assert learning_rate(0.1, config) == pytest.approx(1.0)
-    assert learning_rate(1.0, config) == pytest.approx(0.02)
+    plan = Plan(steps=110, warmup_steps=10, validate_every=10)
+    assert learning_rate(4, plan, 1.0) == pytest.approx(0.5)
+    assert learning_rate(9, plan, 1.0) == learning_rate(10, plan, 1.0) == pytest.approx(1.0)
+    assert learning_rate(60, plan, 1.0) == pytest.approx(0.51)
+    assert learning_rate(110, plan, 1.0) == pytest.approx(0.02)
+
+
+def test_training_ends_early_when_validation_no_longer_improves(
+    tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.1, 0.3, 0.2, 0.3, 0.9])
+
+    def validate(self: TargetObjective) -> dict[str, float]:
+        return {"score": next(scores)}
+
+    monkeypatch.setattr(TargetObjective, "validate", validate)
+    phase = dataclasses.replace(PHASE, max_steps=10, num_validations=10, patience=2)
+    preset = dataclasses.replace(PRESET, target_phase=phase)
+    run = TrainingRun(dataset_dir, tmp_path / "b", preset, threads=1)
+    report = train_bundle(run, SilentReporter())["training"]["target"]
+    assert (report["steps"], report["best_step"], report["stopped_early"]) == (4, 2, True)
+
+
+def test_a_loss_that_is_not_finite_is_an_error(
+    tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TargetObjective, "validate", lambda self: {"score": 0.0})
+    phase = dataclasses.replace(PHASE, learning_rate=1e30)
+    preset = dataclasses.replace(PRESET, target_phase=phase)
+    with pytest.raises(TrainingError, match="lower learning rate"):
+        train_bundle(TrainingRun(dataset_dir, tmp_path / "b", preset, threads=1), SilentReporter())
+    assert not (tmp_path / "b").exists()
 
 
 def test_presets_take_the_callers_limits() -> None:
@@ -190,7 +191,7 @@ def test_presets_take_the_callers_limits() -> None:
     assert preset.target_phase.minutes == 3.0
     assert preset.draft_phase.max_steps == 7
     assert preset.draft_phase.minutes == PRESETS["small"].draft_phase.minutes
-    with pytest.raises(TrainingError, match="there are small, tiny"):
+    with pytest.raises(TrainingError, match="there are base, small, tiny"):
         get_preset("huge")
     with pytest.raises(TrainingError, match="positive"):
         get_preset("tiny", target_minutes=0)
