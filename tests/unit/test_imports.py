@@ -43,7 +43,7 @@ RULES = (
     Rule("specbeam.storage", frozenset({"redis"}), ("specbeam.runtime.errors",)),
     Rule(
         "specbeam.training",
-        _MODELS | {"pyarrow", "rich", "scipy", "sklearn", "threadpoolctl"},
+        _MODELS | {"pyarrow", "rich", "scipy", "sklearn", "threadpoolctl", "matplotlib"},
         _CORE_PACKAGES,
     ),
 )

@@ -1,10 +1,12 @@
-"""Recall and NDCG of a bundle on the test split, beside simple baselines.
+"""Recall and NDCG of a bundle's target beside baselines, all on the same users.
 
-Protocol: the history of a test user is train + valid, the truth is all test items, items of the
-history are not recommended, users without test items are left out.
+Protocol: for the test split, the history of a user is train + valid and the truth is all test
+items; for the valid split, the history is train and the truth is all valid items.  Items of the
+history are not recommended; users without truth items are left out.  Baselines are fitted on the
+train split, and whatever is chosen about them is chosen on the valid split.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,103 +14,62 @@ import numpy as np
 import numpy.typing as npt
 
 from specbeam.bundle import Bundle
-from specbeam.catalog import FilterCompiler, ItemFilter, rank_items
-from specbeam.decoding.scoring import Scoring
-from specbeam.engine import ModelRunner, RunnerConfig, SearchModel, SearchSpec, plain_search
 from specbeam.training.data.dataset import Dataset
 from specbeam.training.errors import TrainingError
-from specbeam.training.evaluation.baselines import CooccurrenceRanker, PopularityRanker, Ranker
-from specbeam.training.evaluation.metrics import ndcg_at, recall_at
+from specbeam.training.evaluation.bootstrap import INTERVAL, RESAMPLES
+from specbeam.training.evaluation.bundle_ranker import BundleRanker
+from specbeam.training.evaluation.comparison import compare
+from specbeam.training.evaluation.fitted import BASELINES, BaselineOptions, fit_baseline
+from specbeam.training.evaluation.lists import list_figures
+from specbeam.training.evaluation.ranking import Ranker, rank_all
+from specbeam.training.evaluation.stages import Stage
+from specbeam.training.evaluation.users import EvaluatedSplit, EvaluationUser, evaluation_users
+from specbeam.training.evaluation.values import CUTOFFS, UserValues, user_values
+from specbeam.training.progress import Reporter, SilentReporter
 
 Int32Array = npt.NDArray[np.int32]
-CUTOFFS = (5, 10, 20)
-GROUPS = ("all", "seen", "unseen")
-BOOTSTRAP_SAMPLES = 1000
-INTERVAL = (2.5, 97.5)
+
+TARGET = "target"
+LIST_LENGTH = max(CUTOFFS)
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationUser:
-    """A test user.
+class Evaluation:
+    """The lists of all rankers, and their figures.
 
     Attributes:
-        history: train and valid item numbers, oldest first.
-        truth: test item numbers.
+        users: who was evaluated, U of them.
+        user_ids: their outside names.
+        rankings: item numbers by ranker, best first. Shape (U, 20) each.
+        values: per-user values by ranker.
+        report: all figures, as JSON values.
     """
 
-    history: Int32Array
-    truth: Int32Array
+    users: Sequence[EvaluationUser]
+    user_ids: Sequence[str]
+    rankings: dict[str, Int32Array]
+    values: dict[str, UserValues]
+    report: dict[str, Any]
 
 
-class BundleRanker:
-    """Exact top-K of a bundle's target: plain beam search with the history excluded."""
+class _Rankings:
+    """Ranks with one ranker after the other and keeps lists, details and times."""
 
-    def __init__(self, bundle: Bundle, dataset: Dataset, beam_width: int) -> None:
-        """Load the target in float32.
+    def __init__(self, users: Sequence[EvaluationUser], reporter: Reporter) -> None:
+        self._histories, self._reporter = [user.history for user in users], reporter
+        self.lists: dict[str, Int32Array] = {}
+        self.details: dict[str, dict[str, Any]] = {}
 
-        Args:
-            bundle: what is evaluated.
-            dataset: item numbers are those of this dataset.
-            beam_width: W.
+    def add(self, name: str, ranker: Ranker, details: dict[str, Any]) -> None:
+        stage = Stage(self._reporter, f"ranking with {name}")
+        total = len(self._histories)
 
-        Raises:
-            TrainingError: bundle and dataset have different items.
-        """
-        self._index = bundle.trie.index_of(dataset.items.item_ids)
-        if (self._index < 0).any() or len(self._index) != bundle.trie.num_items:
-            raise TrainingError(
-                f"bundle {bundle.manifest.name} and dataset {dataset.name} have different items"
-            )
-        self._number = np.argsort(self._index)
-        self._bundle, self._paths, self._beam_width = bundle, dataset.items.paths, beam_width
-        widest = max(level.max_children for level in bundle.trie.levels)
-        config = RunnerConfig(
-            slots=1,
-            max_prompt_tokens=bundle.max_prompt_tokens,
-            max_rows=max(beam_width * bundle.trie.depth, widest),
-            max_item_tokens=bundle.trie.depth,
-        )
-        runner = ModelRunner.load(bundle.target_dir, config)
-        self._search = SearchModel.of(
-            runner, bundle.trie, Scoring(bundle.manifest.score_kind, bundle.manifest.codebooks())
-        )
-        self._filters = FilterCompiler(bundle.trie)
+        def update(share: float) -> None:
+            stage.update(share, f"{round(share * total):,} of {total:,} users")
 
-    def rank(self, history: Int32Array, limit: int) -> list[int]:
-        """Return the target's best items: at most `limit`, on at most `beam_width` leaves."""
-        excluded = self._index[history]
-        prompt = self._bundle.template.render(self._paths[history])
-        wanted = ItemFilter(excluded_items=excluded)
-        leaf_filter = self._filters.compile(self._filters.resolve(wanted))
-        spec = SearchSpec(prompt, self._beam_width, leaf_filter)
-        beams = plain_search(self._search, spec).beams
-        found = rank_items(
-            self._bundle.trie,
-            beams.nodes,
-            beams.scores,
-            limit,
-            lambda items: self._filters.allowed(wanted, items),
-        )
-        return [int(number) for number in self._number[found.items]]
-
-
-def users_with_test_items(
-    dataset: Dataset, num_users: int | None, seed: int = 0
-) -> list[EvaluationUser]:
-    """Return users with test items.
-
-    Args:
-        dataset: histories.
-        num_users: sample at most this many; None for all.
-        seed: of the sample.
-    """
-    train, valid, test = (dataset.histories(split) for split in ("train", "valid", "test"))
-    users = [user for user, items in enumerate(test) if len(items)]
-    if num_users is not None and num_users < len(users):
-        users = sorted(np.random.default_rng(seed).permutation(users)[:num_users].tolist())
-    return [
-        EvaluationUser(np.concatenate([train[user], valid[user]]), test[user]) for user in users
-    ]
+        self.lists[name] = rank_all(ranker, self._histories, LIST_LENGTH, update)
+        self.details[name] = {**details, "rank_seconds": round(stage.seconds, 2)}
 
 
 def evaluate_bundle(
@@ -117,89 +78,108 @@ def evaluate_bundle(
     *,
     num_users: int | None = None,
     beam_width: int = 20,
-    on_progress: Callable[[float], None] = lambda share: None,
+    split: EvaluatedSplit = "test",
+    baselines: Sequence[str] = ("co-occurrence", "popularity"),
+    options: BaselineOptions | None = None,
+    reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Evaluate the bundle's target, popularity and co-occurrence on the same users.
+    """Return the report of `run_evaluation`, which says what the arguments are."""
+    return run_evaluation(
+        bundle,
+        dataset,
+        num_users=num_users,
+        beam_width=beam_width,
+        split=split,
+        baselines=baselines,
+        options=options,
+        reporter=reporter,
+    ).report
+
+
+def run_evaluation(
+    bundle: Bundle,
+    dataset: Dataset,
+    *,
+    num_users: int | None = None,
+    beam_width: int = 20,
+    split: EvaluatedSplit = "test",
+    baselines: Sequence[str] = ("co-occurrence", "popularity"),
+    options: BaselineOptions | None = None,
+    reporter: Reporter | None = None,
+) -> Evaluation:
+    """Evaluate the bundle's target and baselines on the same users.
 
     Args:
         bundle: what is evaluated.
-        dataset: its test split.
+        dataset: histories.
         num_users: sample at most this many users; None for all.
         beam_width: W of the beam search.
-        on_progress: called with the share done, 0 .. 1.
-
-    Returns:
-        Counts, and per ranker, group of truth items (all, seen in training, unseen) and metric the
-        mean over users with a 95 % bootstrap interval.
+        split: whose items are to be found.
+        baselines: names from `fitted.BASELINES`, without repetition.
+        options: how baselines are fitted.
+        reporter: told about progress; None for nobody.
 
     Raises:
-        TrainingError: bundle and dataset do not belong together, or nobody has test items.
+        TrainingError: bundle and dataset do not belong together, nobody has items to be found, or
+            a baseline is unknown or cannot be fitted.
     """
-    users = users_with_test_items(dataset, num_users)
+    _check_names(baselines)
+    users = evaluation_users(dataset, split, num_users)
     if not users:
-        raise TrainingError(f"dataset {dataset.name} has no user with test items")
-    popularity = dataset.items.popularity
-    rankers: dict[str, Ranker] = {
-        "target": BundleRanker(bundle, dataset, beam_width),
-        "co-occurrence": CooccurrenceRanker(dataset.histories("train"), popularity),
-        "popularity": PopularityRanker(popularity),
+        raise TrainingError(f"dataset {dataset.name} has no user with {split} items")
+    reporter = reporter or SilentReporter()
+    rankings = _Rankings(users, reporter)
+    # The target first: a bundle that does not fit must not cost the training of a baseline.
+    rankings.add(TARGET, BundleRanker(bundle, dataset, beam_width), {"beam_width": beam_width})
+    for name in baselines:
+        stage = Stage(reporter, f"fitting {name}")
+        fitted = fit_baseline(name, dataset, options or BaselineOptions(), stage)
+        rankings.add(name, fitted.ranker, fitted.details)
+    truth, popularity = [user.truth for user in users], dataset.items.popularity
+    values = {name: user_values(found, truth, popularity) for name, found in rankings.lists.items()}
+    results, differences = compare(values, TARGET)
+    report = {
+        **_conditions(bundle, dataset, users, split, beam_width),
+        "rankers": rankings.details,
+        "results": results,
+        "differences": differences,
+        "lists": {name: list_figures(found, popularity) for name, found in rankings.lists.items()},
     }
-    values: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in rankers}
-    for number, user in enumerate(users, start=1):
-        for name, ranker in rankers.items():
-            ranked = ranker.rank(user.history, max(CUTOFFS))
-            values[name].append(_user_values(ranked, user.truth, popularity))
-        on_progress(number / len(users))
+    ids = [dataset.interactions.user_ids[user.number] for user in users]
+    return Evaluation(users, ids, rankings.lists, values, report)
+
+
+def _check_names(baselines: Sequence[str]) -> None:
+    unknown = [name for name in baselines if name not in BASELINES]
+    if unknown:
+        raise TrainingError(
+            f"there is no baseline {', '.join(unknown)}; there are {', '.join(BASELINES)}"
+        )
+    if len(set(baselines)) < len(baselines):
+        raise TrainingError("a baseline is named twice")
+
+
+def _conditions(
+    bundle: Bundle,
+    dataset: Dataset,
+    users: Sequence[EvaluationUser],
+    split: EvaluatedSplit,
+    beam_width: int,
+) -> dict[str, Any]:
+    truth = np.concatenate([user.truth for user in users])
     return {
+        "format": FORMAT,
         "bundle": bundle.manifest.name,
+        "model_fingerprint": bundle.manifest.fingerprints.model,
         "dataset": dataset.name,
+        "split": split,
+        "history": "train + valid" if split == "test" else "train",
         "users": len(users),
         "beam_width": beam_width,
         "exclude_history": True,
         "truth_items": {
-            "all": int(sum(len(user.truth) for user in users)),
-            "unseen": int(sum((popularity[user.truth] == 0).sum() for user in users)),
+            "all": len(truth),
+            "unseen": int((dataset.items.popularity[truth] == 0).sum()),
         },
-        "results": {name: _summary(rows) for name, rows in values.items()},
+        "bootstrap": {"resamples": RESAMPLES, "percentiles": list(INTERVAL), "seed": 0},
     }
-
-
-def _user_values(
-    ranked: Sequence[int], truth: Int32Array, popularity: Int32Array
-) -> dict[str, dict[str, float]]:
-    """Return the metrics of one user by group; a group without truth items is absent."""
-    seen = popularity[truth] > 0
-    groups = {"all": truth, "seen": truth[seen], "unseen": truth[~seen]}
-    return {
-        group: {
-            f"{metric}@{k}": function(ranked, items.tolist(), k)
-            for metric, function in (("recall", recall_at), ("ndcg", ndcg_at))
-            for k in CUTOFFS
-        }
-        for group, items in groups.items()
-        if len(items)
-    }
-
-
-def _summary(rows: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
-    summary: dict[str, Any] = {}
-    for group in GROUPS:
-        chosen = [row[group] for row in rows if group in row]
-        summary[group] = {"users": len(chosen)}
-        for metric in chosen[0] if chosen else ():
-            summary[group][metric] = mean_interval([row[metric] for row in chosen])
-    return summary
-
-
-def mean_interval(values: Sequence[float], seed: int = 0) -> dict[str, float]:
-    """Return the mean and its 95 % bootstrap interval over users.
-
-    Args:
-        values: one number per user; not empty.
-        seed: of the resampling; the same seed gives the same users for every ranker.
-    """
-    array = np.asarray(values)
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(len(array), size=(BOOTSTRAP_SAMPLES, len(array)))
-    low, high = np.percentile(array[draws].mean(axis=1), INTERVAL)
-    return {"mean": float(array.mean()), "low": float(low), "high": float(high)}
