@@ -35,6 +35,16 @@ Examples:
     help="Normalise scores over a node's children, or over all token ids.",
 )
 @click.option(
+    "--teacher",
+    type=click.Choice(("none", "co-occurrence", "sasrec")),
+    help="Who shares in the target's labels; the preset's by default.",
+)
+@click.option(
+    "--teacher-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Read the SASRec teacher here, or keep it here once trained.",
+)
+@click.option(
     "--target-minutes",
     type=float,
     help="Budget of the target, turned into steps by timing the first ones.",
@@ -60,6 +70,8 @@ def train(
     bundle_dir: Path,
     preset: str,
     score_kind: str,
+    teacher: str | None,
+    teacher_dir: Path | None,
     target_minutes: float | None,
     draft_minutes: float | None,
     target_steps: int | None,
@@ -91,6 +103,7 @@ def train(
         draft_minutes=draft_minutes,
         target_steps=target_steps,
         draft_steps=draft_steps,
+        teacher=teacher,
     )
     run = TrainingRun(
         dataset_dir,
@@ -103,6 +116,7 @@ def train(
         name=name,
         keep_work=keep_work,
         checkpoint_every_s=checkpoint_seconds,
+        teacher_dir=teacher_dir,
     )
     with ConsoleReporter(progress_console()) as reporter:
         try:

@@ -15,13 +15,13 @@ from torch import Tensor
 from specbeam.training.data.dataset import Dataset
 from specbeam.training.errors import TrainingError
 from specbeam.training.evaluation.ranking import rank_all
-from specbeam.training.evaluation.sasrec.batches import epoch_batches, padded
-from specbeam.training.evaluation.sasrec.config import SasRecConfig
-from specbeam.training.evaluation.sasrec.loss import bf16_is_fast, catalogue_cross_entropy
-from specbeam.training.evaluation.sasrec.model import SasRec
-from specbeam.training.evaluation.sasrec.ranker import SasRecRanker, known_numbers
 from specbeam.training.evaluation.users import EvaluationUser, evaluation_users
 from specbeam.training.evaluation.values import ranking_values
+from specbeam.training.sasrec.batches import epoch_batches, padded
+from specbeam.training.sasrec.config import SasRecConfig
+from specbeam.training.sasrec.loss import bf16_is_fast, catalogue_cross_entropy
+from specbeam.training.sasrec.model import SasRec
+from specbeam.training.sasrec.ranker import SasRecRanker, known_numbers
 
 Int32Array = npt.NDArray[np.int32]
 
