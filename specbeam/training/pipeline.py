@@ -28,8 +28,8 @@ from specbeam.training.devices import Devices
 from specbeam.training.errors import CheckpointError, TrainingError
 from specbeam.training.files import read_json, write_json
 from specbeam.training.loop import CHECKPOINT_EVERY_S
-from specbeam.training.model import bf16_is_fast
 from specbeam.training.phases import PhaseContext, make_teacher, train_draft, train_target
+from specbeam.training.precision import bf16_is_fast
 from specbeam.training.presets import Preset
 from specbeam.training.progress import Reporter, SilentReporter
 from specbeam.training.stopping import stop_signals
