@@ -188,7 +188,8 @@ class SearchBench:
 
         def a0() -> tuple[np.ndarray, int]:
             assert self.baseline is not None
-            found = transformers_beam_search(self.baseline, self.allowed, prompt, k, depth)
+            kind = self.bundle.manifest.score_kind
+            found = transformers_beam_search(self.baseline, self.allowed, prompt, k, depth, kind)
             return self.bundle.trie.find(found.paths), k * (depth - 1)
 
         searches: dict[str, Search] = {"a1": a1, "speculative": speculative}

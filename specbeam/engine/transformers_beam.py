@@ -48,11 +48,12 @@ def transformers_beam_search(
     prompt: np.ndarray,
     beam_width: int,
     depth: int,
+    score_kind: str = "VOCAB",
 ) -> TransformersBeams:
     """Run `generate(num_beams=K)` under the trie.
 
-    Equality with our search holds for VOCAB scores, no filter, one item per leaf and a root with at
-    least `beam_width` children.
+    Equality with our search holds without a filter, with one item per leaf and a root with at least
+    `beam_width` children.
 
     Args:
         model: with transformers' own attention.
@@ -60,7 +61,13 @@ def transformers_beam_search(
         prompt: vocabulary ids.  Shape (P,).
         beam_width: K.
         depth: L.
+        score_kind: VOCAB, or TRIE: scores are normalised again over the allowed tokens.
+
+    Raises:
+        ValueError: transformers has no such convention.
     """
+    if score_kind not in ("VOCAB", "TRIE"):
+        raise ValueError(f"transformers cannot score by {score_kind}")
     tokens = torch.as_tensor(prompt, dtype=torch.int64, device=model.device)[None]
     out = model.generate(
         tokens,
@@ -75,6 +82,7 @@ def transformers_beam_search(
         eos_token_id=None,
         pad_token_id=0,
         prefix_allowed_tokens_fn=_callback(allowed, len(prompt)),
+        renormalize_logits=score_kind == "TRIE",
         return_dict_in_generate=True,
         output_scores=True,
     )

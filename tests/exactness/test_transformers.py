@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from specbeam.catalog import ItemTrie
-from specbeam.decoding.expansion import open_expansion
+from specbeam.decoding.scoring import Scoring
 from specbeam.engine import (
     SearchModel,
     SearchSpec,
@@ -27,14 +27,15 @@ LLAMA = [("llama", seed) for seed in range(13)]
 OTHERS = [(family, seed) for family in sorted(FAMILIES) if family != "llama" for seed in (0, 1)]
 
 
+@pytest.mark.parametrize("kind", ["VOCAB", "TRIE"])
 @pytest.mark.parametrize(("family", "seed"), LLAMA + OTHERS)
-def test_equals_transformers_beam_search(family: str, seed: int) -> None:
+def test_equals_transformers_beam_search(family: str, seed: int, kind: str) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     depth, codes = 2 + seed % 4, 12 + seed % 5
     paths = np.unique(rng.integers(0, codes, (400, depth)), axis=0) + 3 + np.arange(depth) * codes
     trie = ItemTrie.build(paths, [str(n) for n in range(len(paths))])
-    tensors, allowed = open_expansion(trie, torch.device("cpu")), allowed_children(trie)
+    allowed, scoring = allowed_children(trie), Scoring(kind)
     model = random_model(
         seed, 3 + depth * codes + 5, layers=2, kv_heads=1 + seed % 2, family=family
     )
@@ -43,13 +44,13 @@ def test_equals_transformers_beam_search(family: str, seed: int) -> None:
     for width in [1, 2, 3, 5, 8, 10, 11, 12]:
         width = min(width, children_of_root)
         prompt = np.concatenate([[1], rng.integers(3, 3 + depth * codes, int(rng.integers(0, 30)))])
-        theirs = transformers_beam_search(model, allowed, prompt, width, depth)
+        theirs = transformers_beam_search(model, allowed, prompt, width, depth, kind)
         spec = SearchSpec(prompt, width)
         for turn in (
-            plain_search(SearchModel.open(target, tensors), spec),
+            plain_search(SearchModel.of(target, trie, scoring), spec),
             speculative_search(
-                SearchModel.open(target, tensors),
-                SearchModel.open(draft, tensors),
+                SearchModel.of(target, trie, scoring),
+                SearchModel.of(draft, trie, scoring),
                 spec,
                 SpeculationSpec(),
             ),
