@@ -22,7 +22,11 @@ Examples:
   specbeam data semantic-ids beauty.dataset --method cooccurrence --overwrite-ids --json""",
 )
 @click.argument("dataset_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--method", type=click.Choice(METHODS), help="What item embeddings are made from.")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    help="What item embeddings are made from; text+cooccurrence where there are both.",
+)
 @click.option(
     "--vectors",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -61,8 +65,8 @@ def semantic_ids(
 ) -> None:
     """Give every item of DATASET_DIR a semantic ID.
 
-    Item embeddings are made from titles, texts and topics if there are any, else from which items
-    are taken after one another in train histories; or they are read with --vectors. Residual
+    Item embeddings are made from titles, texts and topics and from which items are taken near one
+    another in train histories, as far as there are any; or they are read with --vectors. Residual
     k-means turns them into codes. The dataset is replaced as a whole, and semantic_ids.json beside
     it holds the options and the quality numbers.
     """

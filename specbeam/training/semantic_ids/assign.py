@@ -79,7 +79,12 @@ def assign_semantic_ids(
     if dataset.has_semantic_ids and not replace_ids:
         problem = "the items have semantic IDs already; pass --overwrite-ids to replace them"
         raise DatasetError(f"dataset {dataset.name}", [problem])
-    options = with_defaults(options, len(dataset.items), has_text=any(item_documents(dataset)))
+    options = with_defaults(
+        options,
+        len(dataset.items),
+        has_text=any(item_documents(dataset)),
+        has_pairs=any(len(history) > 1 for history in dataset.histories("train")),
+    )
     with threadpool_limits(limits=1):
         coded = code_items(embed(dataset, options, note), options, note)
     result = with_codes(dataset, coded.codes)

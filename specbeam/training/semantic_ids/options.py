@@ -83,7 +83,7 @@ def check_options(options: SemanticIdOptions) -> None:
 
 
 def with_defaults(
-    options: SemanticIdOptions, num_items: int, *, has_text: bool
+    options: SemanticIdOptions, num_items: int, *, has_text: bool, has_pairs: bool
 ) -> SemanticIdOptions:
     """Fill in what was left open.
 
@@ -91,10 +91,13 @@ def with_defaults(
         options: checked options.
         num_items: N.
         has_text: whether any item says something about itself.
+        has_pairs: whether any train history has two items.
     """
     method = options.method
     if method is None and options.vectors is not None:
         method = "vectors"
+    if method is None and has_text and has_pairs:
+        method = "text+cooccurrence"
     codes = options.codes or default_codes(num_items)
     return replace(
         options,

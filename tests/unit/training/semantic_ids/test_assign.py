@@ -33,14 +33,14 @@ def test_every_item_gets_a_path_of_its_own(bare: Dataset) -> None:
     check_dataset(dataset)
     assert [level.name for level in dataset.levels] == ["a", "b", "c", "d"]
     assert dataset.counts()["semantic_ids"] == len(bare.items)
-    assert report["options"]["method"] == "text"
+    assert report["options"]["method"] == "text+cooccurrence"
     assert report["collisions"]["groups"] == 0
     assert report["items_without_information"] == 0
     # No token id is without an item at the end of its level.
     for level, column in zip(dataset.levels, dataset.items.paths.T, strict=True):
         assert column.max() == level.token_offset + level.size - 1
     assert all(report["prefix_lift"][split][0]["lift"] > 1 for split in ("train", "valid"))
-    assert len(notes) == 6
+    assert len(notes) == 7
     assert json.loads(json.dumps(report)) == report
 
 
@@ -88,7 +88,7 @@ def test_items_without_information_form_one_neighbourhood(bare: Dataset) -> None
     )
     topics = tuple(() if b else t for t, b in zip(items.topics, unknown, strict=True))
     dataset = replace(bare, items=replace(items, titles=titles, topics=topics, texts=()))
-    coded, report = assign_semantic_ids(dataset, SemanticIdOptions(dims=16))
+    coded, report = assign_semantic_ids(dataset, SemanticIdOptions(method="text", dims=16))
     assert report["items_without_information"] == unknown.sum() == 23
     paths = coded.items.paths
     assert len(np.unique(paths[unknown, 0])) == 1
@@ -123,7 +123,7 @@ def test_given_vectors_are_used(bare: Dataset, tmp_path: Path) -> None:
     [(4, 4, 4), (160, 16, 4), (2000, 128, 3), (3459, 256, 3), (17_000, 256, 4), (10**6, 256, 4)],
 )
 def test_defaults_follow_the_catalogue(num_items: int, codes: int, levels: int) -> None:
-    options = with_defaults(SemanticIdOptions(), num_items, has_text=False)
+    options = with_defaults(SemanticIdOptions(), num_items, has_text=False, has_pairs=True)
     assert (options.codes, options.levels) == (codes, levels)
     assert (default_codes(num_items), default_levels(num_items, codes)) == (codes, levels)
 
