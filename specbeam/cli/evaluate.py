@@ -93,8 +93,8 @@ def evaluate(
     from specbeam.training.evaluation.evaluate import run_evaluation
     from specbeam.training.evaluation.fitted import BaselineOptions
     from specbeam.training.evaluation.plot import check_plot_path
-    from specbeam.training.evaluation.sasrec.config import SasRecConfig
     from specbeam.training.progress import ConsoleReporter
+    from specbeam.training.sasrec.config import SasRecConfig
 
     if plot is not None:
         check_plot_path(plot)

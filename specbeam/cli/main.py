@@ -16,7 +16,7 @@ from specbeam.cli import exit_codes
 
 # Command name -> (module:attribute, line shown by `specbeam --help`).
 COMMANDS: dict[str, tuple[str, str]] = {
-    "data": ("specbeam.cli.data:data", "Import or generate a dataset."),
+    "data": ("specbeam.cli.data:data", "Import or generate a dataset; make semantic IDs."),
     "train": ("specbeam.cli.train:train", "Train a target and a draft model; write a bundle."),
     "bundle": ("specbeam.cli.bundle:bundle", "Pack a checkpoint; show or verify a bundle."),
     "evaluate": ("specbeam.cli.evaluate:evaluate", "Recall and NDCG of a bundle on a test split."),
@@ -31,6 +31,11 @@ EXTRA_OF_MODULE = {
     "transformers": "models",
     "safetensors": "models",
     "pyarrow": "data",
+    "accelerate": "train",
+    "matplotlib": "train",
+    "scipy": "train",
+    "sklearn": "train",
+    "threadpoolctl": "train",
 }
 USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError)
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +20,7 @@ Examples:
   specbeam train demo.dataset demo.bundle --preset tiny
   specbeam train beauty.dataset beauty.bundle --preset small --threads 2
   specbeam train beauty.dataset beauty.bundle --preset small --resume
-  torchrun --nproc-per-node 4 --no-python specbeam train big.dataset big.bundle --preset base"""
+  torchrun --nproc-per-node 4 -m specbeam train big.dataset big.bundle --preset base"""
 )
 @click.argument("dataset_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("bundle_dir", type=click.Path(path_type=Path))
@@ -32,6 +33,16 @@ Examples:
     default="TRIE",
     show_default=True,
     help="Normalise scores over a node's children, or over all token ids.",
+)
+@click.option(
+    "--teacher",
+    type=click.Choice(("none", "co-occurrence", "sasrec")),
+    help="Who shares in the target's labels; the preset's by default.",
+)
+@click.option(
+    "--teacher-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Read the SASRec teacher here, or keep it here once trained.",
 )
 @click.option(
     "--target-minutes",
@@ -59,6 +70,8 @@ def train(
     bundle_dir: Path,
     preset: str,
     score_kind: str,
+    teacher: str | None,
+    teacher_dir: Path | None,
     target_minutes: float | None,
     draft_minutes: float | None,
     target_steps: int | None,
@@ -90,6 +103,7 @@ def train(
         draft_minutes=draft_minutes,
         target_steps=target_steps,
         draft_steps=draft_steps,
+        teacher=teacher,
     )
     run = TrainingRun(
         dataset_dir,
@@ -102,6 +116,7 @@ def train(
         name=name,
         keep_work=keep_work,
         checkpoint_every_s=checkpoint_seconds,
+        teacher_dir=teacher_dir,
     )
     with ConsoleReporter(progress_console()) as reporter:
         try:
@@ -109,20 +124,40 @@ def train(
         except StopRequested:
             reporter.note(f"stopped; continue with --resume (state in {run.work_dir})")
             return exit_codes.INTERRUPTED
+    if not _is_main_process():
+        return exit_codes.OK
     if as_json:
         print_json(report)
         return exit_codes.OK
+    _print_report(report, bundle_dir)
+    return exit_codes.OK
+
+
+def _is_main_process() -> bool:
+    """Whether this is the only process, or the first of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _print_report(report: dict[str, Any], bundle_dir: Path) -> None:
     rows = [
         (
             phase,
             f"{numbers['parameters']:,}",
             f"{numbers['minutes']:.1f}",
             f"{numbers['steps']:,}",
-            f"{numbers['train_loss']:.4f}",
+            f"{numbers['train_loss']:.3f}",
             f"{numbers['validation']['score']:.4f}",
+            f"{numbers['best_step']:,}",
         )
         for phase, numbers in report["training"].items()
     ]
-    columns = ("model", "parameters", "minutes", "steps", "loss", "validation score")
+    columns = (
+        "model",
+        "parameters",
+        "minutes",
+        "steps",
+        "loss",
+        "best validation score",
+        "at step",
+    )
     print_table(f"bundle written: {bundle_dir}", columns, rows)
-    return exit_codes.OK

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import scipy.sparse as sparse
 
 from specbeam.training.batches import Batch, Events
+from specbeam.training.data.pairs import near_pairs
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -45,17 +46,16 @@ class Pairs:
 
 def make_pairs(events: Events, num_items: int) -> Pairs:
     """Return the pairs of all users."""
-    user, item = events.user(), events.item
+    item = events.item
     norm = 1.0 / np.sqrt(np.maximum(np.bincount(item, minlength=num_items), 1))
-    event, other, weight = [], [], []
-    for distance in range(1, WINDOW + 1):
-        first = np.flatnonzero(user[:-distance] == user[distance:])
-        second = first + distance
-        near = norm[item[first]] * norm[item[second]] / distance
-        event += [first, second]
-        other += [item[second], item[first]]
-        weight += [near, near]
-    return Pairs(np.concatenate(event), np.concatenate(other), np.concatenate(weight))
+    near = near_pairs(events.user(), WINDOW)
+    one, two = item[near.first], item[near.second]
+    weight = norm[one] * norm[two] / near.distance
+    return Pairs(
+        event=np.concatenate([near.first, near.second]),
+        other=np.concatenate([two, one]),
+        weight=np.concatenate([weight, weight]),
+    )
 
 
 class CooccurrenceTeacher:

@@ -5,12 +5,16 @@ users are shared out as well.  Only the main process writes files and reports.
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
+
+# The others wait while the main process trains a teacher.
+MAX_WAIT_H = 12
 
 
 class Devices:
@@ -18,7 +22,8 @@ class Devices:
 
     def __init__(self) -> None:
         """Join the process group that the launcher's environment describes, if it does."""
-        self._accelerator = Accelerator()
+        patience = InitProcessGroupKwargs(timeout=timedelta(hours=MAX_WAIT_H))
+        self._accelerator = Accelerator(kwargs_handlers=[patience])
 
     @property
     def device(self) -> torch.device:

@@ -112,12 +112,3 @@ def forward_logits(model: nn.Module, tokens: Tensor, *, bf16: bool) -> Tensor:
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of a model's parameters."""
     return next(model.parameters()).device
-
-
-def bf16_is_fast(device: torch.device) -> bool:
-    """Say whether the device multiplies bfloat16 natively."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    # Not public in torch, and the only place that knows.
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supported is not None and supported())

@@ -1,4 +1,4 @@
-"""The two phases of a run, each with what it trains on and how it is judged."""
+"""The phases of a run, each with what it trains on and how it is judged."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -27,7 +27,11 @@ from specbeam.training.model import (
 )
 from specbeam.training.presets import PhaseConfig, Preset
 from specbeam.training.progress import Reporter
+from specbeam.training.sasrec.files import load_sasrec, save_sasrec
+from specbeam.training.sasrec.fitting import fit_sasrec
+from specbeam.training.sequence_teacher import SequenceTeacher
 from specbeam.training.target_phase import TargetObjective
+from specbeam.training.teachers import Teacher
 from specbeam.training.validation import ValidationSet, Validator, make_validation_set
 
 
@@ -45,6 +49,7 @@ class PhaseContext:
         seed: of weights, batches and samples.
         bf16: run matrix products in bfloat16.
         work_dir: where plans, checkpoints and finished models are kept.
+        teacher_dir: where a SASRec teacher is kept.
         devices: this process and the others.
         reporter: receives progress.
         should_stop: whether somebody asked for an end.
@@ -60,13 +65,40 @@ class PhaseContext:
     seed: int
     bf16: bool
     work_dir: Path
+    teacher_dir: Path
     devices: Devices
     reporter: Reporter
     should_stop: Callable[[], bool]
     checkpoint_every_s: float
 
 
-def train_target(context: PhaseContext) -> Mapping[str, Any]:
+def make_teacher(context: PhaseContext) -> tuple[Teacher | None, Mapping[str, Any]]:
+    """Return the teacher and its part of the report; a SASRec is trained unless it is there."""
+    dataset, kind = context.dataset, context.preset.teacher
+    if kind == "none":
+        return None, {"kind": kind}
+    if kind == "co-occurrence":
+        events = Events.of(dataset.histories("train"))
+        return CooccurrenceTeacher(events, len(dataset.items)), {"kind": kind}
+    directory = context.teacher_dir
+    if context.devices.is_main and not directory.is_dir():
+        context.reporter.note("teacher: training a SASRec")
+        fitted = fit_sasrec(dataset, context.preset.sasrec, _told(context.reporter))
+        save_sasrec(fitted, dataset, directory)
+    context.devices.wait()
+    fitted = load_sasrec(directory, dataset)
+    settings = fitted.model.config.to_dict()
+    if settings != context.preset.sasrec.to_dict():
+        context.reporter.note(f"teacher: taken from {directory}, with settings of its own")
+    teacher = SequenceTeacher(fitted, len(dataset.items))
+    return teacher, {"kind": kind, "config": settings, **fitted.report}
+
+
+def _told(reporter: Reporter) -> Callable[[float, str], None]:
+    return lambda share, text: reporter.update("teacher", share, text)
+
+
+def train_target(context: PhaseContext, teacher: Teacher | None) -> Mapping[str, Any]:
     """Train the target unless it is there; return its part of the report."""
     config = context.preset.target_phase
 
@@ -75,11 +107,6 @@ def train_target(context: PhaseContext) -> Mapping[str, Any]:
         model = build_model(context.preset.target, dataset.vocab_size, seed=context.seed)
         add_dropout(model, config.dropout)
         model.to(context.devices.device)
-        teacher = (
-            CooccurrenceTeacher(Events.of(dataset.histories("train")), len(dataset.items))
-            if config.teacher
-            else None
-        )
         validator = Validator(
             model,
             context.trie,

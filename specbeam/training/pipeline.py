@@ -28,8 +28,8 @@ from specbeam.training.devices import Devices
 from specbeam.training.errors import CheckpointError, TrainingError
 from specbeam.training.files import read_json, write_json
 from specbeam.training.loop import CHECKPOINT_EVERY_S
-from specbeam.training.model import bf16_is_fast
-from specbeam.training.phases import PhaseContext, train_draft, train_target
+from specbeam.training.phases import PhaseContext, make_teacher, train_draft, train_target
+from specbeam.training.precision import bf16_is_fast
 from specbeam.training.presets import Preset
 from specbeam.training.progress import Reporter, SilentReporter
 from specbeam.training.stopping import stop_signals
@@ -56,6 +56,8 @@ class TrainingRun:
         name: bundle name; the dataset's by default.
         keep_work: leave the work directory when the bundle is written.
         checkpoint_every_s: seconds between checkpoints.
+        teacher_dir: where a SASRec teacher is read from, or kept after it has been trained; the
+            work directory by default.
     """
 
     dataset_dir: Path
@@ -68,6 +70,7 @@ class TrainingRun:
     name: str | None = None
     keep_work: bool = False
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    teacher_dir: Path | None = None
 
     @property
     def work_dir(self) -> Path:
@@ -108,8 +111,9 @@ def train_bundle(run: TrainingRun, reporter: Reporter) -> dict[str, Any]:
     devices.wait()
     with stop_signals() as should_stop:
         context = _context(run, dataset, devices, reporter, should_stop)
-        phases = {"target": train_target(context), "draft": train_draft(context)}
-    report = _report(context, run, identity, phases)
+        teacher, taught = make_teacher(context)
+        phases = {"target": train_target(context, teacher), "draft": train_draft(context)}
+    report = {**_report(context, run, identity, phases), "teacher": taught}
     if devices.is_main:
         _write_bundle(context, run, report)
         if not run.keep_work:
@@ -143,6 +147,7 @@ def _context(
         seed=run.seed,
         bf16=bf16_is_fast(devices.device),
         work_dir=run.work_dir,
+        teacher_dir=run.teacher_dir or run.work_dir / "teacher",
         devices=devices,
         reporter=reporter if devices.is_main else SilentReporter(),
         should_stop=should_stop,

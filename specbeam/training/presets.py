@@ -1,8 +1,10 @@
 """Named model shapes and training settings."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from specbeam.training.errors import TrainingError
+from specbeam.training.sasrec.config import SasRecConfig
+from specbeam.training.teacher_kinds import TEACHER_KINDS, TeacherKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class PhaseConfig:
         warmup_steps: steps of linear warm-up, at most a tenth of all.
         dropout: on embeddings and on the output of each block's two halves.
         label_smoothing: share of each label given evenly to all candidates (target only).
-        teacher: share of each label given to the co-occurrence teacher (target only).
+        teacher: share of each label given to the preset's teacher (target only).
         drop: share of user histories from which items are dropped at random.
         jitter: share of user histories whose order is disturbed.
         substitute: share of items replaced by samples of the target (drafts only).
@@ -79,6 +81,8 @@ class Preset:
         draft: shape of the draft.
         target_phase: training of the target.
         draft_phase: distillation of the draft.
+        teacher: who shares in the target's labels.
+        sasrec: settings of a teacher of that kind.
     """
 
     name: str
@@ -86,10 +90,13 @@ class Preset:
     draft: ModelShape
     target_phase: PhaseConfig
     draft_phase: PhaseConfig
+    teacher: TeacherKind = "none"
+    sasrec: SasRecConfig = field(default_factory=SasRecConfig)
 
 
 _DRAFT = PhaseConfig(
-    max_epochs=20,
+    max_epochs=4,
+    batch_tokens=1024,
     learning_rate=1.5e-3,
     weight_decay=0.01,
     substitute=0.25,
@@ -97,13 +104,13 @@ _DRAFT = PhaseConfig(
     validation_users=300,
 )
 _TARGET = PhaseConfig(
-    max_epochs=30,
+    max_epochs=10,
+    batch_tokens=1024,
     learning_rate=1e-3,
-    dropout=0.2,
+    dropout=0.15,
     label_smoothing=0.02,
-    teacher=0.5,
+    teacher=0.8,
     average_decay=0.999,
-    num_validations=15,
     patience=4,
 )
 
@@ -118,9 +125,9 @@ PRESETS: dict[str, Preset] = {
             _TARGET,
             max_epochs=40,
             minutes=0.8,
-            batch_tokens=1024,
             learning_rate=3e-3,
             dropout=0.1,
+            teacher=0.5,
             average_decay=0.99,
             num_validations=5,
             patience=None,
@@ -130,25 +137,29 @@ PRESETS: dict[str, Preset] = {
             _DRAFT,
             max_epochs=30,
             minutes=0.3,
-            batch_tokens=1024,
             learning_rate=3e-3,
             num_validations=3,
             validation_users=200,
         ),
+        teacher="co-occurrence",
     ),
     "small": Preset(
         name="small",
         target=ModelShape(256, 4, 8, 2, 32, 512),
         draft=ModelShape(128, 2, 4, 2, 32, 512),
         target_phase=_TARGET,
-        draft_phase=replace(_DRAFT, max_epochs=8),
+        draft_phase=_DRAFT,
+        teacher="sasrec",
     ),
     "base": Preset(
         name="base",
         target=ModelShape(512, 8, 16, 2, 32, 2048),
         draft=ModelShape(256, 2, 8, 2, 32, 1024),
-        target_phase=replace(_TARGET, batch_tokens=8192, learning_rate=6e-4, dropout=0.3),
-        draft_phase=replace(_DRAFT, batch_tokens=8192, learning_rate=1e-3),
+        target_phase=replace(
+            _TARGET, max_epochs=30, batch_tokens=8192, learning_rate=6e-4, dropout=0.3
+        ),
+        draft_phase=replace(_DRAFT, max_epochs=10, batch_tokens=8192, learning_rate=1e-3),
+        teacher="sasrec",
     ),
 }
 
@@ -160,6 +171,7 @@ def get_preset(
     draft_minutes: float | None = None,
     target_steps: int | None = None,
     draft_steps: int | None = None,
+    teacher: str | None = None,
 ) -> Preset:
     """Return a preset, with the caller's limits in place of its own.
 
@@ -169,9 +181,10 @@ def get_preset(
         draft_minutes: budget of the draft; the preset's if None.
         target_steps: also stop the target after this many steps.
         draft_steps: also stop the draft after this many steps.
+        teacher: who shares in the labels; the preset's if None.
 
     Raises:
-        TrainingError: there is no such preset, or a limit is not positive.
+        TrainingError: there is no such preset or teacher, or a limit is not positive.
     """
     preset = PRESETS.get(name)
     if preset is None:
@@ -179,8 +192,12 @@ def get_preset(
     limits = (target_minutes, draft_minutes, target_steps, draft_steps)
     if any(limit is not None and limit <= 0 for limit in limits):
         raise TrainingError("minutes and steps must be positive")
+    kinds = {kind: kind for kind in TEACHER_KINDS}
+    if teacher is not None and teacher not in kinds:
+        raise TrainingError(f"no teacher {teacher!r}; there are {', '.join(TEACHER_KINDS)}")
     return replace(
         preset,
+        teacher=preset.teacher if teacher is None else kinds[teacher],
         target_phase=_limited(preset.target_phase, target_minutes, target_steps),
         draft_phase=_limited(preset.draft_phase, draft_minutes, draft_steps),
     )

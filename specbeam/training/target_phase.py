@@ -1,4 +1,4 @@
-"""Training of the target: what comes next, told by the log and by other users' histories."""
+"""Training of the target: what comes next, told by the log and by a teacher."""
 
 from collections.abc import Mapping
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from specbeam.training.batches import Batch
 from specbeam.training.choice_logits import level_choices
 from specbeam.training.choices import ChoiceTables, LabelWeights, labels_of
-from specbeam.training.cooccurrence import CooccurrenceTeacher
 from specbeam.training.losses import soft_cross_entropy
 from specbeam.training.model import device_of, forward_logits
+from specbeam.training.teachers import Teacher
 from specbeam.training.validation import Validator
 
 
@@ -20,7 +20,7 @@ class TargetObjective:
     def __init__(
         self,
         tables: ChoiceTables,
-        teacher: CooccurrenceTeacher | None,
+        teacher: Teacher | None,
         weights: LabelWeights,
         validator: Validator,
         *,
@@ -30,7 +30,7 @@ class TargetObjective:
 
         Args:
             tables: the choices that lead to each item.
-            teacher: scores items from other users' histories; None without one.
+            teacher: says what else might have come; None without one.
             weights: how labels are spread.
             validator: ranks the validation items.
             bf16: run matrix products in bfloat16.

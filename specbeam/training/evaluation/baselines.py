@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from specbeam.training.data.pairs import joined, near_pairs
 from specbeam.training.evaluation.sparse import CsrMatrix, add_up, recency_matrix
 from specbeam.training.evaluation.values import NO_ITEM
 
@@ -108,20 +109,14 @@ class CooccurrenceRanker(VoteRanker):
 
 def _near_pairs(histories: Sequence[Int32Array], popularity: Int32Array) -> CsrMatrix:
     """Return the normalised weight of each pair of neighbours, symmetric. Shape (N, N)."""
-    items = np.concatenate([np.empty(0, np.int32), *histories])
-    user = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    items, user = joined(histories)
     norm = 1.0 / np.sqrt(np.maximum(popularity, 1))
-    left, right, weight = [], [], []
-    for distance in range(1, COOCCURRENCE_WINDOW + 1):
-        same = np.flatnonzero(user[distance:] == user[:-distance])
-        one, other = items[same], items[same + distance]
-        value = norm[one] * norm[other] / distance
-        left += [one, other]
-        right += [other, one]
-        weight += [value, value]
+    near = near_pairs(user, COOCCURRENCE_WINDOW)
+    one, two = items[near.first], items[near.second]
+    weight = norm[one] * norm[two] / near.distance
     return add_up(
-        np.concatenate(left),
-        np.concatenate(right),
-        np.concatenate(weight),
+        np.concatenate([one, two]),
+        np.concatenate([two, one]),
+        np.concatenate([weight, weight]),
         (len(popularity), len(popularity)),
     )

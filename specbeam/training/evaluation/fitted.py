@@ -16,9 +16,9 @@ from specbeam.training.evaluation.item_knn import (
     settings_from,
 )
 from specbeam.training.evaluation.ranking import Ranker
-from specbeam.training.evaluation.sasrec.config import SasRecConfig
 from specbeam.training.evaluation.stages import Stage
 from specbeam.training.files import read_json, write_json
+from specbeam.training.sasrec.config import SasRecConfig
 
 ITEM_KNN_FILE = "item-knn.json"
 SASREC_DIR = "sasrec"
@@ -88,8 +88,8 @@ def _kept_choice(file: Path, dataset: Dataset) -> dict[str, Any]:
 
 
 def _sasrec(dataset: Dataset, options: BaselineOptions, stage: Stage) -> FittedBaseline:
-    from specbeam.training.evaluation.sasrec.files import load_sasrec, save_sasrec
-    from specbeam.training.evaluation.sasrec.fitting import fit_sasrec
+    from specbeam.training.sasrec.files import load_sasrec, save_sasrec
+    from specbeam.training.sasrec.fitting import fit_sasrec
 
     directory = options.directory and options.directory / SASREC_DIR
     if directory is not None and directory.exists():

@@ -164,7 +164,7 @@ def _report(dataset: Dataset, coded: CodedItems, options: SemanticIdOptions) -> 
     for entry, error in zip(usage, coded.relative_errors, strict=False):
         entry["relative_error"] = round(error, 6)
     settings = asdict(options)
-    settings["vectors"] = str(options.vectors) if options.vectors else None
+    settings["vectors"] = options.vectors.name if options.vectors else None
     return {
         "format": FORMAT,
         "dataset": dataset.name,

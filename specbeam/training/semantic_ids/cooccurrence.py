@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from specbeam.training.data.pairs import joined, near_pairs
 from specbeam.training.errors import DatasetError
 from specbeam.training.semantic_ids.vectors import FloatArray, left_singular
 
@@ -32,15 +33,12 @@ def cooccurrence_counts(
     """
     from scipy import sparse
 
-    items = np.concatenate([*histories, np.empty(0, np.int32)])
-    user = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    total = sparse.csr_array((num_items, num_items), dtype=np.float64)
-    for distance in range(1, window + 1):
-        left, right = items[:-distance], items[distance:]
-        kept = (user[:-distance] == user[distance:]) & (left != right)
-        weights = np.full(int(kept.sum()), 1.0 / distance)
-        pairs = (left[kept], right[kept])
-        total = total + sparse.coo_array((weights, pairs), shape=total.shape).tocsr()
+    items, user = joined(histories)
+    near = near_pairs(user, window)
+    one, two = items[near.first], items[near.second]
+    kept = one != two
+    weights, pairs = 1.0 / near.distance[kept], (one[kept], two[kept])
+    total = sparse.coo_array((weights, pairs), shape=(num_items, num_items)).tocsr()
     return (total + total.T).tocsr()
 
 

@@ -280,6 +280,12 @@ def test_unknown_items_are_problems_dropped_or_kept(tmp_path: Path) -> None:
     assert dropped.items.item_ids == ("a", "b")
     kept = import_table(TableImport(log_of(tmp_path), items, unknown_items="keep"))
     assert kept.items.titles == ("A", "B", "c")
+    broken = write(tmp_path / "broken.csv", "item_id,title\na,A\nb,B\na,again\n")
+    assert problems_of(TableImport(log_of(tmp_path), broken)) == [
+        "log.csv:5: item 'c' is not in broken.csv",
+        "log.csv:7: item 'c' is not in broken.csv",
+        "broken.csv:4: item 'a' is already described at broken.csv:2",
+    ]
 
 
 def test_bad_items_are_reported_with_the_bad_rows_of_the_log(tmp_path: Path) -> None:

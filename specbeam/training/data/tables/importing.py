@@ -88,7 +88,7 @@ def import_table(request: TableImport) -> Dataset:
     if log is None:
         raise DatasetError(str(request.interactions), [*problems, *item_problems])
     rows = _Rows(log.user, log.item, log.time, log.rating)
-    if not item_problems:
+    if table is None or table.item_ids:
         table = _join(log, table, request, rows)
     problems += [*log.problems.lines(), *item_problems]
     if not problems and not len(log):

@@ -14,10 +14,10 @@ from specbeam.training.evaluation.evaluate import run_evaluation
 from specbeam.training.evaluation.fitted import BaselineOptions
 from specbeam.training.evaluation.metrics import ndcg_at, recall_at
 from specbeam.training.evaluation.plot import plot_evaluation
-from specbeam.training.evaluation.sasrec.config import SasRecConfig
 from specbeam.training.evaluation.saving import save_users
 from specbeam.training.evaluation.stages import Stage
 from specbeam.training.evaluation.values import NO_ITEM
+from specbeam.training.sasrec.config import SasRecConfig
 
 SASREC = SasRecConfig(hidden_size=8, max_epochs=1)
 EVERYTHING = ("popularity", "co-occurrence", "item-knn", "sasrec")
@@ -106,7 +106,7 @@ def test_kept_baselines_are_used_again_and_checked(
 
     first = run()
     monkeypatch.setattr("specbeam.training.evaluation.fitted.choose_item_knn", None)
-    monkeypatch.setattr("specbeam.training.evaluation.sasrec.fitting.fit_sasrec", None)
+    monkeypatch.setattr("specbeam.training.sasrec.fitting.fit_sasrec", None)
     assert run() == first
     (tmp_path / "kept" / "item-knn.json").write_text('{"fingerprint": "another"}')
     with pytest.raises(DatasetError, match="other interactions"):

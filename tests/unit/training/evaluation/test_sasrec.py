@@ -10,15 +10,15 @@ from torch.nn import functional
 from specbeam.training.data.dataset import Dataset, with_train_popularity
 from specbeam.training.errors import DatasetError
 from specbeam.training.evaluation.ranking import rank_all
-from specbeam.training.evaluation.sasrec import loss as loss_module
-from specbeam.training.evaluation.sasrec.batches import epoch_batches, padded
-from specbeam.training.evaluation.sasrec.config import SasRecConfig
-from specbeam.training.evaluation.sasrec.files import load_sasrec, save_sasrec
-from specbeam.training.evaluation.sasrec.fitting import fit_sasrec
-from specbeam.training.evaluation.sasrec.loss import catalogue_cross_entropy
-from specbeam.training.evaluation.sasrec.model import SasRec
 from specbeam.training.evaluation.users import evaluation_users
 from specbeam.training.evaluation.values import NO_ITEM
+from specbeam.training.sasrec import loss as loss_module
+from specbeam.training.sasrec.batches import epoch_batches, padded
+from specbeam.training.sasrec.config import SasRecConfig
+from specbeam.training.sasrec.files import load_sasrec, save_sasrec
+from specbeam.training.sasrec.fitting import fit_sasrec
+from specbeam.training.sasrec.loss import catalogue_cross_entropy
+from specbeam.training.sasrec.model import SasRec
 
 CONFIG = SasRecConfig(
     hidden_size=16, max_length=12, batch_size=16, max_epochs=4, patience=4, warmup_steps=5

@@ -15,13 +15,14 @@ from torch import Tensor
 from specbeam.training.data.dataset import Dataset
 from specbeam.training.errors import TrainingError
 from specbeam.training.evaluation.ranking import rank_all
-from specbeam.training.evaluation.sasrec.batches import epoch_batches, padded
-from specbeam.training.evaluation.sasrec.config import SasRecConfig
-from specbeam.training.evaluation.sasrec.loss import bf16_is_fast, catalogue_cross_entropy
-from specbeam.training.evaluation.sasrec.model import SasRec
-from specbeam.training.evaluation.sasrec.ranker import SasRecRanker, known_numbers
 from specbeam.training.evaluation.users import EvaluationUser, evaluation_users
 from specbeam.training.evaluation.values import ranking_values
+from specbeam.training.precision import bf16_is_fast
+from specbeam.training.sasrec.batches import epoch_batches, padded
+from specbeam.training.sasrec.config import SasRecConfig
+from specbeam.training.sasrec.loss import catalogue_cross_entropy
+from specbeam.training.sasrec.model import SasRec
+from specbeam.training.sasrec.ranker import SasRecRanker, known_numbers
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -72,7 +73,7 @@ class _Fit:
         self.optimizer = _optimizer(self.model, config)
         self.rng = np.random.default_rng(config.seed)
         self.step = 0
-        self.bf16 = bf16_is_fast()
+        self.bf16 = bf16_is_fast(torch.device("cpu"))
 
     def epoch(self) -> float:
         """Train on every sequence once and return the mean loss per position."""

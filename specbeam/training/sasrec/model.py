@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from specbeam.training.evaluation.sasrec.config import SasRecConfig
+from specbeam.training.sasrec.config import SasRecConfig
 
 INIT_STD = 0.02
 FEED_FORWARD_FACTOR = 4

@@ -9,13 +9,6 @@ from torch import Tensor
 BLOCK_ROWS = 128
 
 
-def bf16_is_fast() -> bool:
-    """Say whether the processor multiplies bfloat16 natively."""
-    # Not public in torch, and the only place that knows.
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supported is not None and supported())
-
-
 class _BlockedCrossEntropy(torch.autograd.Function):
     """Computes loss and gradients together, so that no (R, N) matrix is ever kept."""
 

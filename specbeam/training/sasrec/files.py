@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from specbeam.training.data.dataset import Dataset
 from specbeam.training.errors import DatasetError
 from specbeam.training.evaluation.fingerprint import fitting_fingerprint
-from specbeam.training.evaluation.sasrec.config import SasRecConfig
-from specbeam.training.evaluation.sasrec.fitting import FittedSasRec
-from specbeam.training.evaluation.sasrec.model import SasRec
 from specbeam.training.files import new_directory, read_json, write_json
+from specbeam.training.sasrec.config import SasRecConfig
+from specbeam.training.sasrec.fitting import FittedSasRec
+from specbeam.training.sasrec.model import SasRec
 
 FORMAT = 1
 SASREC_FILE = "sasrec.json"

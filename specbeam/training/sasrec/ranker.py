@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 
 from specbeam.training.evaluation.ranking import top_items
-from specbeam.training.evaluation.sasrec.batches import padded
-from specbeam.training.evaluation.sasrec.model import SasRec
+from specbeam.training.sasrec.batches import padded
+from specbeam.training.sasrec.model import SasRec
 
 Int32Array = npt.NDArray[np.int32]
 

@@ -1,0 +1,5 @@
+"""`python -m specbeam`: the same as the `specbeam` command."""
+
+from specbeam.cli.main import main
+
+main()
