@@ -108,8 +108,6 @@ BASELINES: dict[str, Fit] = {
     "item-knn": _item_knn,
     "sasrec": _sasrec,
 }
-# Those that take seconds.
-QUICK_BASELINES = ("popularity", "co-occurrence", "item-knn")
 
 
 def fit_baseline(

