@@ -32,6 +32,8 @@ REPORT_EVERY_S = 0.5
 MAX_GRADIENT_NORM = 1.0
 ADAM_BETAS = (0.9, 0.98)
 LOSS_DECAY = 0.98
+# Several processes ask one another whether to stop or to save only this often, in steps.
+AGREE_EVERY = 20
 TIMED_STEPS = (2, 8)  # warm-up, measured
 
 
@@ -231,6 +233,8 @@ class TrainingLoop:
             self._report(epoch_steps)
         if self._state.step % self._plan.validate_every == 0:
             self._validate()
+        if self._devices.size > 1 and self._state.step % AGREE_EVERY:
+            return
         if self._devices.any(self._setup.should_stop()):
             self._save()
             raise StopRequested
