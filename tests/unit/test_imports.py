@@ -43,7 +43,8 @@ RULES = (
     Rule("specbeam.storage", frozenset({"redis"}), ("specbeam.runtime.errors",)),
     Rule(
         "specbeam.training",
-        _MODELS | {"pyarrow", "rich", "scipy", "sklearn", "threadpoolctl", "matplotlib"},
+        _MODELS
+        | {"pyarrow", "rich", "scipy", "sklearn", "threadpoolctl", "matplotlib", "accelerate"},
         _CORE_PACKAGES,
     ),
 )
