@@ -20,6 +20,7 @@ Examples:
   specbeam train demo.dataset demo.bundle --preset tiny
   specbeam train beauty.dataset beauty.bundle --preset small --threads 2
   specbeam train beauty.dataset beauty.bundle --preset small --resume
+  specbeam train games.dataset games.bundle --target-epochs 5 --dropout 0.2
   torchrun --nproc-per-node 4 -m specbeam train big.dataset big.bundle --preset base"""
 )
 @click.argument("dataset_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -50,6 +51,8 @@ Examples:
     help="Budget of the target, turned into steps by timing the first ones.",
 )
 @click.option("--draft-minutes", type=float, help="Budget of the draft, likewise.")
+@click.option("--target-epochs", type=float, help="Passes of the target; the preset's by default.")
+@click.option("--dropout", type=float, help="Of the target; the preset's by default.")
 @click.option("--target-steps", type=int, help="Stop the target after this many steps at most.")
 @click.option("--draft-steps", type=int, help="Stop the draft after this many steps at most.")
 @click.option("--seed", default=0, show_default=True, help="Seed of weights and batches.")
@@ -73,6 +76,8 @@ def train(
     teacher: str | None,
     teacher_dir: Path | None,
     target_minutes: float | None,
+    target_epochs: float | None,
+    dropout: float | None,
     draft_minutes: float | None,
     target_steps: int | None,
     draft_steps: int | None,
@@ -100,6 +105,8 @@ def train(
     chosen = get_preset(
         preset,
         target_minutes=target_minutes,
+        target_epochs=target_epochs,
+        dropout=dropout,
         draft_minutes=draft_minutes,
         target_steps=target_steps,
         draft_steps=draft_steps,

@@ -253,7 +253,7 @@ class TrainingLoop:
         spent = self._elapsed()
         done = max(state.step - self._first_step, 1)
         left = (plan.steps - state.step) * (spent - self._spent_before_s) / done
-        last = f"  NDCG@10 {state.history[-1]['score']:.4f}" if state.history else ""
+        last = f"  validation {state.history[-1]['score']:.4f}" if state.history else ""
         self._setup.reporter.update(
             self._setup.name,
             state.step / plan.steps,

@@ -104,14 +104,16 @@ _DRAFT = PhaseConfig(
     validation_users=300,
 )
 _TARGET = PhaseConfig(
-    max_epochs=10,
+    max_epochs=8,
     batch_tokens=1024,
     learning_rate=1e-3,
-    dropout=0.15,
+    dropout=0.3,
     label_smoothing=0.02,
     teacher=0.8,
+    jitter=0.3,
     average_decay=0.999,
     patience=4,
+    validation_users=2000,
 )
 
 # Widths are powers of two with two key-value heads of 32, so that a trained target can be widened
@@ -128,6 +130,7 @@ PRESETS: dict[str, Preset] = {
             learning_rate=3e-3,
             dropout=0.1,
             teacher=0.5,
+            jitter=0.0,
             average_decay=0.99,
             num_validations=5,
             patience=None,
@@ -155,9 +158,7 @@ PRESETS: dict[str, Preset] = {
         name="base",
         target=ModelShape(512, 8, 16, 2, 32, 2048),
         draft=ModelShape(256, 2, 8, 2, 32, 1024),
-        target_phase=replace(
-            _TARGET, max_epochs=30, batch_tokens=8192, learning_rate=6e-4, dropout=0.3
-        ),
+        target_phase=replace(_TARGET, max_epochs=30, batch_tokens=8192, learning_rate=6e-4),
         draft_phase=replace(_DRAFT, max_epochs=10, batch_tokens=8192, learning_rate=1e-3),
         teacher="sasrec",
     ),
@@ -171,6 +172,8 @@ def get_preset(
     draft_minutes: float | None = None,
     target_steps: int | None = None,
     draft_steps: int | None = None,
+    target_epochs: float | None = None,
+    dropout: float | None = None,
     teacher: str | None = None,
 ) -> Preset:
     """Return a preset, with the caller's limits in place of its own.
@@ -181,24 +184,35 @@ def get_preset(
         draft_minutes: budget of the draft; the preset's if None.
         target_steps: also stop the target after this many steps.
         draft_steps: also stop the draft after this many steps.
+        target_epochs: passes of the target over all users; the preset's if None.
+        dropout: the target's rate; the preset's if None.
         teacher: who shares in the labels; the preset's if None.
 
     Raises:
-        TrainingError: there is no such preset or teacher, or a limit is not positive.
+        TrainingError: there is no such preset or teacher, a limit is not positive, or the dropout
+            is not a rate.
     """
     preset = PRESETS.get(name)
     if preset is None:
         raise TrainingError(f"no preset {name!r}; there are {', '.join(sorted(PRESETS))}")
-    limits = (target_minutes, draft_minutes, target_steps, draft_steps)
+    limits = (target_minutes, draft_minutes, target_steps, draft_steps, target_epochs)
     if any(limit is not None and limit <= 0 for limit in limits):
-        raise TrainingError("minutes and steps must be positive")
+        raise TrainingError("minutes, steps and epochs must be positive")
+    if dropout is not None and not 0.0 <= dropout < 1.0:
+        raise TrainingError(f"dropout is {dropout}, not in 0 .. 1")
+    target = preset.target_phase
+    target = replace(
+        target,
+        max_epochs=target.max_epochs if target_epochs is None else target_epochs,
+        dropout=target.dropout if dropout is None else dropout,
+    )
     kinds = {kind: kind for kind in TEACHER_KINDS}
     if teacher is not None and teacher not in kinds:
         raise TrainingError(f"no teacher {teacher!r}; there are {', '.join(TEACHER_KINDS)}")
     return replace(
         preset,
         teacher=preset.teacher if teacher is None else kinds[teacher],
-        target_phase=_limited(preset.target_phase, target_minutes, target_steps),
+        target_phase=_limited(target, target_minutes, target_steps),
         draft_phase=_limited(preset.draft_phase, draft_minutes, draft_steps),
     )
 

@@ -193,5 +193,9 @@ def test_presets_take_the_callers_limits() -> None:
     assert preset.draft_phase.minutes == PRESETS["small"].draft_phase.minutes
     with pytest.raises(TrainingError, match="there are base, small, tiny"):
         get_preset("huge")
-    with pytest.raises(TrainingError, match="positive"):
-        get_preset("tiny", target_minutes=0)
+    changed = get_preset("small", target_epochs=2.5, dropout=0.0, teacher="none")
+    assert (changed.target_phase.max_epochs, changed.target_phase.dropout) == (2.5, 0.0)
+    assert changed.teacher == "none"
+    for wrong in ({"target_minutes": 0}, {"dropout": 1.0}, {"teacher": "someone"}):
+        with pytest.raises(TrainingError, match=r"positive|dropout|teacher"):
+            get_preset("tiny", **wrong)  # type: ignore[arg-type]
