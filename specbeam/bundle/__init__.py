@@ -3,7 +3,7 @@
 from specbeam.bundle.files import Bundle, load_bundle
 from specbeam.bundle.manifest import BundleError, Fingerprints, LevelTokens, Manifest
 from specbeam.bundle.prompt import FixedSegment, HistorySegment, PromptTemplate, Window
-from specbeam.bundle.writing import BundleParts, write_bundle
+from specbeam.bundle.writing import BundleParts, check_destination, write_bundle
 
 __all__ = [
     "Bundle",
@@ -16,6 +16,7 @@ __all__ = [
     "Manifest",
     "PromptTemplate",
     "Window",
+    "check_destination",
     "load_bundle",
     "write_bundle",
 ]

@@ -78,7 +78,7 @@ def write_bundle(
         BundleError: a part is missing or does not fit, or the destination exists and is no bundle.
     """
     destination = Path(directory)
-    _check_destination(destination)
+    check_destination(destination)
     files = _files(parts)
     destination.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
@@ -88,16 +88,30 @@ def write_bundle(
         (work / "manifest.json").write_text(_manifest(parts, contents).to_json(), encoding="utf-8")
         load_bundle(work, verify=False)  # nothing is put in place that cannot be opened
         os.chmod(work, 0o755)  # mkdtemp is private; a bundle is read by other users' services
-        if destination.exists():
-            shutil.rmtree(destination)
-        work.rename(destination)
+        _put_in_place(work, destination)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
     return load_bundle(destination, verify=False)
 
 
-def _check_destination(destination: Path) -> None:
+def _put_in_place(work: Path, destination: Path) -> None:
+    """Move a finished bundle to its place; an older one is removed whole or not at all."""
+    if not destination.exists():
+        work.rename(destination)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    destination.rename(aside / destination.name)
+    work.rename(destination)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_destination(destination: Path) -> None:
+    """Check that a bundle may be written to a path.
+
+    Raises:
+        BundleError: something else lies there.
+    """
     occupied = destination.exists() and (not destination.is_dir() or any(destination.iterdir()))
     if occupied and not (destination / "manifest.json").is_file():
         raise BundleError([f"{destination} exists and is not a bundle; it is left alone"])

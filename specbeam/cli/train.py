@@ -112,6 +112,8 @@ def train(
         draft_steps=draft_steps,
         teacher=teacher,
     )
+    if teacher_dir is not None and chosen.teacher != "sasrec":
+        raise click.UsageError(f"--teacher-dir is for a SASRec; the teacher is {chosen.teacher}")
     run = TrainingRun(
         dataset_dir,
         bundle_dir,
@@ -153,7 +155,7 @@ def _print_report(report: dict[str, Any], bundle_dir: Path) -> None:
             f"{numbers['minutes']:.1f}",
             f"{numbers['steps']:,}",
             f"{numbers['train_loss']:.3f}",
-            f"{numbers['validation']['score']:.4f}",
+            f"{numbers['validation'].get('score', float('nan')):.4f}",
             f"{numbers['best_step']:,}",
         )
         for phase, numbers in report["training"].items()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -125,7 +126,7 @@ def load_checkpoint(
         has_best = (source / BEST_FILE).is_file()
         best = load_file(source / BEST_FILE) if has_best else None
         random = _by_process(load_file(source / RANDOM_FILE))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{source} cannot be resumed ({error}); start afresh without --resume"
         ) from error

@@ -71,9 +71,13 @@ class CooccurrenceTeacher:
         self._item, self._num_items = events.item, num_items
         pairs = make_pairs(events, num_items)
         by_item = (pairs.weight, (events.item[pairs.event], pairs.other))
-        by_event = (pairs.weight, (pairs.event, pairs.other))
         self._all = sparse.csr_array(by_item, shape=(num_items, num_items))
-        self._own = sparse.csr_array(by_event, shape=(len(events), num_items))
+        # A user may have an item twice: all of the user's counts at that item are the user's own.
+        groups, self._group = np.unique(
+            events.user() * num_items + events.item, return_inverse=True
+        )
+        by_group = (pairs.weight, (self._group[pairs.event], pairs.other))
+        self._own = sparse.csr_array(by_group, shape=(len(groups), num_items))
         _keep_strongest(self._all, MAX_NEIGHBOURS)
 
     def votes(self, batch: Batch) -> sparse.csr_array:
@@ -90,8 +94,9 @@ class CooccurrenceTeacher:
         shape = (len(batch.items), self._num_items)
         near, latest, weight = place[recent], event[recent], RECENCY_DECAY ** age[recent]
         by_item = sparse.csr_array((weight, (near, self._item[latest])), shape=shape)
-        by_event = sparse.csr_array((weight, (near, latest)), shape=(shape[0], len(self._item)))
-        votes = (by_item @ self._all - by_event @ self._own).tocsr()
+        own_shape = (shape[0], self._own.shape[0])
+        by_group = sparse.csr_array((weight, (near, self._group[latest])), shape=own_shape)
+        votes = (by_item @ self._all - by_group @ self._own).tocsr()
         seen = sparse.csr_array((np.ones(len(place)), (place, self._item[event])), shape=shape)
         seen.data[:] = 1.0
         votes = (votes - votes.multiply(seen)).tocsr()

@@ -42,9 +42,11 @@ def _draw_phase(panel: Any, phase: str, report: Mapping[str, Any]) -> None:
     panel.set_title(f"{phase}: {report['parameters']:,} parameters, {report['minutes']:.1f} min")
     panel.set_xlabel("step")
     panel.set_ylabel("training loss, nats per item", color=LOSS_COLOUR)
-    name = SCORE_NAMES.get(phase, "score")
+    name = SCORE_NAMES[phase]
+    if any(name not in record for record in history):
+        return
     score = panel.twinx()
-    score.plot(steps, [r.get(name, r["score"]) for r in history], color=SCORE_COLOUR, marker="o")
+    score.plot(steps, [record[name] for record in history], color=SCORE_COLOUR, marker="o")
     score.set_ylabel(f"validation {name}", color=SCORE_COLOUR)
     score.axvline(report["best_step"], color="#bbbbbb", linestyle=":", zorder=0)
     score.set_ylim(bottom=0.0)

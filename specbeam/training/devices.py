@@ -4,6 +4,7 @@ Every process trains on its own share of each step's batches; gradients are aver
 users are shared out as well.  Only the main process writes files and reports.
 """
 
+import os
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, cast
@@ -13,6 +14,8 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
+from specbeam.training.errors import TrainingError
+
 # The others wait while the main process trains a teacher.
 MAX_WAIT_H = 12
 
@@ -21,9 +24,20 @@ class Devices:
     """The process's place among all processes, and its device."""
 
     def __init__(self) -> None:
-        """Join the process group that the launcher's environment describes, if it does."""
+        """Join the process group that the launcher's environment describes, if it does.
+
+        Raises:
+            TrainingError: a launcher started several processes, but they do not form a group.
+        """
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        # Without this, processes without an accelerator would each believe to be alone.
+        on_cpu = launched > 1 and not torch.accelerator.is_available()
         patience = InitProcessGroupKwargs(timeout=timedelta(hours=MAX_WAIT_H))
-        self._accelerator = Accelerator(kwargs_handlers=[patience])
+        self._accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[patience])
+        if self.size != launched:
+            raise TrainingError(
+                f"{launched} processes were started, but {self.size} of them train together"
+            )
 
     @property
     def device(self) -> torch.device:

@@ -115,7 +115,7 @@ class DraftObjective:
         return forward_logits(self._target, tokens, bf16=self._bf16)
 
     def validate(self) -> Mapping[str, float]:
-        """Return the coverage numbers; see `_covered`."""
+        """Return the coverage numbers, see `_covered`; nothing without prompts or second level."""
         whole = share = count = 0.0
         for reference in self._references:
             covered, alive = _covered(self._draft, self._trie, reference, self._kind)
@@ -123,7 +123,9 @@ class DraftObjective:
             share += float((covered.sum(dim=1) / alive.sum(dim=1)).sum())
             count += len(covered)
         whole, share, count = self._devices.sums([whole, share, count])
-        coverage, node_share = whole / max(count, 1.0), share / max(count, 1.0)
+        if not count:
+            return {}
+        coverage, node_share = whole / count, share / count
         # The share of nodes is the smoother of the two and tells early models apart.
         return {"coverage": coverage, "node_share": node_share, "score": coverage + node_share}
 

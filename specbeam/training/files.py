@@ -30,13 +30,25 @@ def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         scratch.chmod(0o755)
         yield scratch
-        replace_directory(scratch, path)
+        if path.exists():
+            discard_directory(path)
+        scratch.rename(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def discard_directory(path: Path) -> None:
+    """Remove a directory; killed half-way, it leaves a hidden name and never half of `path`."""
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    path.rename(scratch / path.name)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
 def replace_directory(new: Path, path: Path) -> None:
-    """Move the directory `new` to `path`; an older one stays as `.old` until the move is done."""
+    """Move the directory `new` to `path`; an older one stays as `.old` until the move is done.
+
+    For directories whose `.old` nobody else would use, such as checkpoints.
+    """
     old = path.with_name(f"{path.name}.old")
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)

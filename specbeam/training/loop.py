@@ -49,7 +49,10 @@ class Objective(Protocol):
         """
 
     def validate(self) -> Mapping[str, float]:
-        """Return validation numbers, the same in every process; `score` is to be maximised."""
+        """Return validation numbers, the same in every process.
+
+        `score` is to be maximised; it is missing where there is nothing to judge by.
+        """
 
 
 class StopRequested(Exception):
@@ -253,7 +256,8 @@ class TrainingLoop:
         spent = self._elapsed()
         done = max(state.step - self._first_step, 1)
         left = (plan.steps - state.step) * (spent - self._spent_before_s) / done
-        last = f"  validation {state.history[-1]['score']:.4f}" if state.history else ""
+        score = state.history[-1].get("score") if state.history else None
+        last = "" if score is None else f"  validation {score:.4f}"
         self._setup.reporter.update(
             self._setup.name,
             state.step / plan.steps,
@@ -267,8 +271,9 @@ class TrainingLoop:
         self._model.eval()
         with single_thread():
             numbers = dict(self._objective.validate())
-        if state.best_score is None or numbers["score"] > state.best_score:
-            state.best_score, state.best_step, state.since_best = numbers["score"], state.step, 0
+        score = numbers.get("score")  # without one the latest weights are the best ones
+        if score is None or state.best_score is None or score > state.best_score:
+            state.best_score, state.best_step, state.since_best = score, state.step, 0
             self._best = weights_of(self._model)
         else:
             state.since_best += 1

@@ -1,5 +1,6 @@
 """The phases of a run, each with what it trains on and how it is judged."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from specbeam.training.cooccurrence import CooccurrenceTeacher
 from specbeam.training.data.dataset import Dataset
 from specbeam.training.devices import Devices
 from specbeam.training.draft_phase import DraftObjective, ItemSampler
+from specbeam.training.errors import CheckpointError, TrainingError
 from specbeam.training.files import read_json, write_json
 from specbeam.training.loop import LoopSetup, Objective, PhaseResult, TrainingLoop
 from specbeam.training.model import (
@@ -27,12 +29,19 @@ from specbeam.training.model import (
 )
 from specbeam.training.presets import PhaseConfig, Preset
 from specbeam.training.progress import Reporter
-from specbeam.training.sasrec.files import load_sasrec, save_sasrec
+from specbeam.training.sasrec.files import (
+    SASREC_FILE,
+    WEIGHTS_FILE,
+    load_sasrec,
+    save_sasrec,
+)
 from specbeam.training.sasrec.fitting import fit_sasrec
 from specbeam.training.sequence_teacher import SequenceTeacher
 from specbeam.training.target_phase import TargetObjective
 from specbeam.training.teachers import Teacher
 from specbeam.training.validation import ValidationSet, Validator, make_validation_set
+
+TEACHER_FILE = "teacher.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +90,39 @@ def make_teacher(context: PhaseContext) -> tuple[Teacher | None, Mapping[str, An
         events = Events.of(dataset.histories("train"))
         return CooccurrenceTeacher(events, len(dataset.items)), {"kind": kind}
     directory = context.teacher_dir
-    if context.devices.is_main and not directory.is_dir():
+    if context.devices.is_main and not (directory / SASREC_FILE).is_file():
         context.reporter.note("teacher: training a SASRec")
         fitted = fit_sasrec(dataset, context.preset.sasrec, _told(context.reporter))
         save_sasrec(fitted, dataset, directory)
     context.devices.wait()
     fitted = load_sasrec(directory, dataset)
+    _check_teacher(context, directory, fitted.model.config.max_length)
     settings = fitted.model.config.to_dict()
     if settings != context.preset.sasrec.to_dict():
         context.reporter.note(f"teacher: taken from {directory}, with settings of its own")
     teacher = SequenceTeacher(fitted, len(dataset.items))
     return teacher, {"kind": kind, "config": settings, **fitted.report}
+
+
+def _check_teacher(context: PhaseContext, directory: Path, max_length: int) -> None:
+    """Check that a SASRec can teach, and that it is the one the run began with.
+
+    Raises:
+        TrainingError: it reads shorter histories than the target.
+        CheckpointError: the run began with another one.
+    """
+    longest = context.template.window.max_items
+    if max_length < longest:
+        raise TrainingError(
+            f"the SASRec in {directory} reads {max_length} items, the target {longest}"
+        )
+    weights = (directory / WEIGHTS_FILE).read_bytes()
+    digest, path = hashlib.sha256(weights).hexdigest(), context.work_dir / TEACHER_FILE
+    if not context.devices.is_main:
+        return
+    if path.is_file() and read_json(path) != digest:
+        raise CheckpointError(f"the run began with another teacher than the one in {directory}")
+    write_json(path, digest)
 
 
 def _told(reporter: Reporter) -> Callable[[float, str], None]:
@@ -160,9 +191,9 @@ def _phase(
     if context.devices.broadcast(result_path.is_file()):
         context.reporter.note(f"{name}: already trained")
         return dict(read_json(result_path))
+    model, objective = prepare()
     # Processes draw different dropout masks; the first one draws those of a single process.
     torch.manual_seed(context.seed + 1000 * context.devices.rank)
-    model, objective = prepare()
     context.reporter.note(f"{name}: {num_parameters(model):,} parameters")
     loop = TrainingLoop(_setup(context, name, config), model, objective)
     result = loop.run()

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import shutil
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from specbeam.bundle import (
     BundleParts,
     LevelTokens,
     PromptTemplate,
+    check_destination,
     load_bundle,
     write_bundle,
 )
@@ -26,7 +27,7 @@ from specbeam.training.data.dataset_files import read_dataset, write_catalog
 from specbeam.training.data.vocabulary import BOS_TOKEN_ID
 from specbeam.training.devices import Devices
 from specbeam.training.errors import CheckpointError, TrainingError
-from specbeam.training.files import read_json, write_json
+from specbeam.training.files import discard_directory, read_json, write_json
 from specbeam.training.loop import CHECKPOINT_EVERY_S
 from specbeam.training.phases import PhaseContext, make_teacher, train_draft, train_target
 from specbeam.training.precision import bf16_is_fast
@@ -103,9 +104,11 @@ def train_bundle(run: TrainingRun, reporter: Reporter) -> dict[str, Any]:
         torch.set_num_threads(run.threads)
     devices = Devices()
     identity = _identity(run, dataset, devices)
-    if devices.is_main and (finished := _finished_report(run, identity)) is not None:
+    finished = _finished_report(run, identity) if devices.is_main else None
+    if (report := devices.broadcast(finished)) is not None:
         reporter.note(f"{run.bundle_dir} was already written")
-        return finished
+        return dict(report)
+    check_destination(run.bundle_dir)
     if devices.is_main:
         _prepare_work_dir(run, identity)
     devices.wait()
@@ -117,7 +120,7 @@ def train_bundle(run: TrainingRun, reporter: Reporter) -> dict[str, Any]:
     if devices.is_main:
         _write_bundle(context, run, report)
         if not run.keep_work:
-            shutil.rmtree(run.work_dir)
+            discard_directory(run.work_dir)
     devices.wait()
     return report
 
@@ -130,6 +133,8 @@ def _context(
     should_stop: Callable[[], bool],
 ) -> PhaseContext:
     items = dataset.items
+    if dataset.counts()["semantic_ids"] < 2:
+        raise TrainingError("all items have the same semantic ID: there is nothing to choose from")
     trie = ItemTrie.build(
         items.paths,
         items.item_ids,
@@ -165,6 +170,8 @@ def _identity(run: TrainingRun, dataset: Dataset, devices: Devices) -> dict[str,
         "preset": json.loads(json.dumps(asdict(run.preset))),
         "score_kind": run.score_kind,
         "seed": run.seed,
+        "device": devices.device.type,
+        "bf16": bf16_is_fast(devices.device),
         "processes": devices.size,
         "threads": torch.get_num_threads(),
     }
@@ -187,8 +194,10 @@ def _prepare_work_dir(run: TrainingRun, identity: Mapping[str, Any]) -> None:
         raise TrainingError(
             f"{run.work_dir} holds an unfinished run: continue it with --resume, or remove it"
         )
+    if run.work_dir.is_dir() and any(run.work_dir.iterdir()):
+        raise TrainingError(f"{run.work_dir} holds files of no run; remove it")
     run.work_dir.mkdir(parents=True, exist_ok=True)
-    write_json(path, identity)
+    write_json(path, {**identity, "run_id": uuid.uuid4().hex})
 
 
 def _finished_report(run: TrainingRun, identity: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -200,10 +209,12 @@ def _finished_report(run: TrainingRun, identity: Mapping[str, Any]) -> dict[str,
         report: dict[str, Any] = read_json(run.bundle_dir / "report.json")
     except (BundleError, OSError, ValueError):
         return None
-    if report.get("run") != dict(identity):
+    begun = run.work_dir / RUN_FILE
+    run_id = read_json(begun).get("run_id") if begun.is_file() else report.get("run_id")
+    if report.get("run") != dict(identity) or report.get("run_id") != run_id:
         return None
-    if not run.keep_work:
-        shutil.rmtree(run.work_dir, ignore_errors=True)
+    if not run.keep_work and run.work_dir.exists():
+        discard_directory(run.work_dir)
     return report
 
 
@@ -216,6 +227,7 @@ def _report(
     preset = run.preset
     return {
         "run": dict(identity),
+        "run_id": read_json(run.work_dir / RUN_FILE)["run_id"],
         "preset": preset.name,
         "score_kind": run.score_kind,
         "seed": run.seed,

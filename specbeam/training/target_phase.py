@@ -56,4 +56,4 @@ class TargetObjective:
     def validate(self) -> Mapping[str, float]:
         """Return Recall@10 and NDCG@10 of the validation users; `score` is the latter."""
         numbers = self._validator.ranking_numbers()
-        return {**numbers, "score": numbers["ndcg@10"]}
+        return {**numbers, "score": numbers["ndcg@10"]} if numbers else {}

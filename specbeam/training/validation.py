@@ -95,7 +95,7 @@ class Validator:
         self._search = SearchConfig(RANKING_BEAM_WIDTH, trie.depth, score_kind, bf16)
 
     def ranking_numbers(self) -> Mapping[str, float]:
-        """Return mean Recall@10 and NDCG@10 over the users of all processes; 0 without users."""
+        """Return mean Recall@10 and NDCG@10 over all processes' users; nothing without users."""
         recall = ndcg = 0.0
         for indices, prompts in equal_length_groups(self._users.prompts, RANKING_BEAM_WIDTH):
             beams = beam_search(self._model, self._trie, prompts, self._search)[-1]
@@ -106,7 +106,7 @@ class Validator:
                 recall += recall_at(ranked, truth, RANKING_CUTOFF)
                 ndcg += ndcg_at(ranked, truth, RANKING_CUTOFF)
         recall, ndcg, count = self._devices.sums([recall, ndcg, float(len(self._users))])
-        return {"recall@10": recall / max(count, 1.0), "ndcg@10": ndcg / max(count, 1.0)}
+        return {"recall@10": recall / count, "ndcg@10": ndcg / count} if count else {}
 
     def _ranked(
         self, index: int, leaves: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]

@@ -10,7 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specbeam.training.data.dataset import SPLITS, Dataset, Interactions, Items, check_dataset
+from specbeam.training.data.dataset import (
+    SPLITS,
+    Dataset,
+    Interactions,
+    Items,
+    check_dataset,
+    with_train_popularity,
+)
 from specbeam.training.data.vocabulary import BOS_TOKEN_ID, EOS_TOKEN_ID, PAD_TOKEN_ID, Level
 from specbeam.training.errors import DatasetError
 from specbeam.training.files import new_directory, read_json, write_json
@@ -112,6 +119,7 @@ def read_dataset(directory: Path) -> Dataset:
         _read_table(directory / INTERACTIONS_FILE, INTERACTIONS_SCHEMA), items, directory
     )
     provenance = description.get("import", {})
+    items = with_train_popularity(items, interactions)
     dataset = Dataset(str(description["name"]), levels, items, interactions, provenance)
     check_dataset(dataset)
     return dataset

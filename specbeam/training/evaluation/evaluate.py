@@ -20,6 +20,7 @@ from specbeam.training.evaluation.bootstrap import INTERVAL, RESAMPLES
 from specbeam.training.evaluation.bundle_ranker import BundleRanker
 from specbeam.training.evaluation.comparison import compare
 from specbeam.training.evaluation.fitted import BASELINES, BaselineOptions, fit_baseline
+from specbeam.training.evaluation.item_knn import check_pairs
 from specbeam.training.evaluation.lists import list_figures
 from specbeam.training.evaluation.ranking import Ranker, rank_all
 from specbeam.training.evaluation.stages import Stage
@@ -127,6 +128,8 @@ def run_evaluation(
     users = evaluation_users(dataset, split, num_users)
     if not users:
         raise TrainingError(f"dataset {dataset.name} has no user with {split} items")
+    if "item-knn" in baselines:
+        check_pairs(dataset)
     reporter = reporter or SilentReporter()
     rankings = _Rankings(users, reporter)
     # The target first: a bundle that does not fit must not cost the training of a baseline.

@@ -27,6 +27,8 @@ DECAYS = (0.15, 0.3, 0.5, 0.7, 1.0)
 VALIDATION_USERS = 2000
 CHOSEN_BY = "ndcg@10"
 CHOSEN_CUTOFF = 10
+# Users times the squares of their items: what counting pairs of one user may cost in memory.
+MAX_PAIRS = 400_000_000
 VALIDATION_KEY = f"valid_{CHOSEN_BY}"
 
 
@@ -43,6 +45,20 @@ class ItemKnnSettings:
     neighbours: int = 100
     shrinkage: float = 0.0
     decay: float = 1.0
+
+
+def check_pairs(dataset: Dataset) -> None:
+    """Refuse logs whose pairs of items of one user would not fit into memory.
+
+    Raises:
+        TrainingError: there are too many.
+    """
+    pairs = sum(len(history) ** 2 for history in dataset.histories("train"))
+    if pairs > MAX_PAIRS:
+        raise TrainingError(
+            f"item-knn would count {pairs:,} pairs; leave it out: --baselines "
+            "popularity,co-occurrence"
+        )
 
 
 def shrunk_cosine(shared_users: CsrMatrix, popularity: Int32Array, shrinkage: float) -> CsrMatrix:

@@ -51,4 +51,4 @@ def evaluation_users(
         if split == "valid"
         else [np.concatenate(pair) for pair in zip(train, valid, strict=True)]
     )
-    return [EvaluationUser(user, shown[user], truth[user]) for user in users]
+    return [EvaluationUser(user, shown[user], np.unique(truth[user])) for user in users]

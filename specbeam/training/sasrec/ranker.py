@@ -12,6 +12,9 @@ from specbeam.training.sasrec.model import SasRec
 
 Int32Array = npt.NDArray[np.int32]
 
+# Scores are made for so many users times items at once.
+MAX_SCORES = 2**25
+
 
 class SasRecRanker:
     """Scores all trained items with one matrix product per batch.
@@ -19,8 +22,6 @@ class SasRecRanker:
     An item without a train interaction has an embedding nobody trained: it is neither read in a
     history nor recommended.
     """
-
-    batch_size = 256
 
     def __init__(self, model: SasRec, trained: Int32Array, num_items: int) -> None:
         """Keep the model and both item numberings.
@@ -32,6 +33,7 @@ class SasRecRanker:
         """
         self._model, self._trained, self._num_items = model, trained, num_items
         self._known = known_numbers(trained, num_items)
+        self.batch_size = max(1, min(256, MAX_SCORES // num_items))
 
     def rank(self, histories: Sequence[Int32Array], limit: int) -> Int32Array:
         """Return the model's best items that are not in the histories."""

@@ -141,7 +141,7 @@ def with_codes(dataset: Dataset, codes: Int32Array) -> Dataset:
     names = string.ascii_lowercase[: codes.shape[1]]
     levels = make_levels(names, [int(highest) + 1 for highest in codes.max(axis=0)])
     items = replace(dataset.items, paths=codes_to_tokens(codes, levels))
-    return Dataset(dataset.name, levels, items, dataset.interactions)
+    return replace(dataset, levels=levels, items=items)
 
 
 def _paths_of_unknown(

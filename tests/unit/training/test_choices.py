@@ -90,6 +90,13 @@ def test_votes_equal_counting_by_hand_without_the_users_own(
         assert (fast.sum(axis=1) > 0).mean() > 0.3
 
 
+def test_a_users_own_pairs_do_not_count_when_an_item_repeats() -> None:
+    repeated = Events.of([np.array([0, 0, 2], np.int32)])
+    teacher = CooccurrenceTeacher(repeated, 3)
+    batch = Batch(np.array([[0, 1, 2]]), repeated.item, np.zeros((3, 1), np.int32))
+    assert teacher.votes(batch).nnz == 0
+
+
 @pytest.mark.parametrize("kind", ["TRIE", "VOCAB"])
 def test_labels_equal_a_slow_walk(
     small_dataset: Dataset, trie: ItemTrie, batches: list[Batch], kind: TrainedScoreKind

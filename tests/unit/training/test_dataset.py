@@ -58,7 +58,9 @@ def test_an_existing_directory_is_kept_unless_told(tmp_path: Path, small_dataset
     with pytest.raises(TrainingError, match="already exists"):
         write_dataset(small_dataset, tmp_path / "d")
     assert (tmp_path / "d" / "mine").read_text() == "x"
+    (tmp_path / "d.old").mkdir()
     write_dataset(small_dataset, tmp_path / "d", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "d.old"]
     assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [
         "dataset.json",
         "interactions.parquet",

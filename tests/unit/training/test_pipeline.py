@@ -2,11 +2,12 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from specbeam.bundle import load_bundle
+from specbeam.bundle import BundleError, load_bundle
 from specbeam.training import pipeline
 from specbeam.training.data.dataset import Dataset
 from specbeam.training.data.dataset_files import write_dataset
@@ -173,6 +174,51 @@ def test_training_ends_early_when_validation_no_longer_improves(
     run = TrainingRun(dataset_dir, tmp_path / "b", preset, threads=1)
     report = train_bundle(run, SilentReporter())["training"]["target"]
     assert (report["steps"], report["best_step"], report["stopped_early"]) == (4, 2, True)
+
+
+def test_without_validation_users_the_latest_weights_are_kept(
+    tmp_path: Path, small_dataset: Dataset
+) -> None:
+    interactions = small_dataset.interactions
+    only_train = dataclasses.replace(interactions, split=np.zeros_like(interactions.split))
+    write_dataset(dataclasses.replace(small_dataset, interactions=only_train), tmp_path / "d")
+    phase = dataclasses.replace(PHASE, max_steps=6, num_validations=6, patience=2)
+    preset = dataclasses.replace(PRESET, target_phase=phase, draft_phase=phase)
+    run = TrainingRun(tmp_path / "d", tmp_path / "b", preset, threads=1)
+    for report in train_bundle(run, SilentReporter())["training"].values():
+        assert (report["steps"], report["best_step"], report["stopped_early"]) == (6, 6, False)
+
+
+def test_files_of_no_run_are_not_taken_for_the_new_one(tmp_path: Path, dataset_dir: Path) -> None:
+    run = TrainingRun(dataset_dir, tmp_path / "b", PRESET, threads=1, keep_work=True)
+    train_bundle(run, SilentReporter())
+    (run.work_dir / "run.json").unlink()
+    with pytest.raises(TrainingError, match="files of no run"):
+        train_bundle(dataclasses.replace(run, seed=7), SilentReporter())
+
+
+def test_an_older_bundle_is_not_taken_for_the_run_to_be_resumed(
+    tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrainingRun(dataset_dir, tmp_path / "b", PRESET, threads=1)
+    first = train_bundle(run, SilentReporter())
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(StopRequested):
+            train_bundle(run, SilentReporter())
+    second = train_bundle(dataclasses.replace(run, resume=True), SilentReporter())
+    assert second["run"] == first["run"]
+    assert second["run_id"] != first["run_id"]
+
+
+def test_something_else_in_the_way_is_noticed_before_training(
+    tmp_path: Path, dataset_dir: Path
+) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").write_text("x")
+    with pytest.raises(BundleError, match="is not a bundle"):
+        train_bundle(TrainingRun(dataset_dir, tmp_path / "b", PRESET, threads=1), SilentReporter())
+    assert not (tmp_path / "b.work").exists()
 
 
 def test_a_loss_that_is_not_finite_is_an_error(

@@ -20,7 +20,7 @@ def launch(dataset: Path, bundle: Path, *options: str) -> subprocess.CompletedPr
     script = ["-m", "specbeam"]
     return subprocess.run(
         [*command, *script, *train, *limits, *options],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 import torch
 
 from specbeam.training import sequence_teacher
-from specbeam.training.batches import BatchMaker, Events
+from specbeam.training.batches import Batch, BatchMaker, Events
 from specbeam.training.data.dataset import Dataset
 from specbeam.training.sasrec.config import SasRecConfig
 from specbeam.training.sasrec.fitting import FittedSasRec
@@ -35,3 +36,13 @@ def test_votes_equal_one_prefix_at_a_time(small_dataset: Dataset) -> None:
         expected = np.zeros(num_items)
         expected[trained[best.indices.numpy()]] = torch.softmax(best.values, 0).numpy()
         np.testing.assert_allclose(votes[place], expected, atol=1e-5)
+
+
+def test_no_votes_where_everything_has_been_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence_teacher, "BLOCK", 3)
+    model = SasRec(3, SasRecConfig(hidden_size=16)).eval()
+    teacher = SequenceTeacher(FittedSasRec(model, np.arange(3, dtype=np.int32), {}), 3)
+    items = np.array([0, 1, 2, 0])
+    votes = teacher.votes(Batch(np.arange(4)[None], items, np.zeros((3, 1), np.int32))).toarray()
+    np.testing.assert_allclose(votes.sum(axis=1), [0.0, 1.0, 1.0, 0.0], atol=1e-6)
+    assert votes[2, 2] > 0.99
