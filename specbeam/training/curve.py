@@ -29,7 +29,7 @@ def draw_curves(training: Mapping[str, Mapping[str, Any]], path: Path, *, title:
         )
         for panel, (phase, report) in zip(panels[0], training.items(), strict=True):
             _draw_phase(panel, phase, report)
-        figure.suptitle(title)
+        figure.suptitle(title.replace("$", r"\$"))  # no mathematics in names
         figure.tight_layout()
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
         pyplot.close(figure)
@@ -49,4 +49,4 @@ def _draw_phase(panel: Any, phase: str, report: Mapping[str, Any]) -> None:
     score.plot(steps, [record[name] for record in history], color=SCORE_COLOUR, marker="o")
     score.set_ylabel(f"validation {name}", color=SCORE_COLOUR)
     score.axvline(report["best_step"], color="#bbbbbb", linestyle=":", zorder=0)
-    score.set_ylim(bottom=0.0)
+    score.set_ylim(0.0, 1.08 * max([record[name] for record in history] + [1e-9]))
