@@ -37,3 +37,7 @@ def test_two_processes_train_one_bundle(tmp_path: Path, small_dataset: Dataset) 
     assert report["processes"] == 2
     assert report["training"]["target"]["steps"] == 6
     assert load_bundle(tmp_path / "one").manifest.drafters == ("default",)
+    again = launch(tmp_path / "d", tmp_path / "one", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["run_id"] == report["run_id"]
+    assert "was already written" in again.stderr
