@@ -27,7 +27,7 @@ from specbeam.training.data.dataset_files import read_dataset, write_catalog
 from specbeam.training.data.vocabulary import BOS_TOKEN_ID
 from specbeam.training.devices import Devices
 from specbeam.training.errors import CheckpointError, TrainingError
-from specbeam.training.files import discard_directory, read_json, write_json
+from specbeam.training.files import discard_directory, new_directory, read_json, write_json
 from specbeam.training.loop import CHECKPOINT_EVERY_S
 from specbeam.training.phases import PhaseContext, make_teacher, train_draft, train_target
 from specbeam.training.precision import bf16_is_fast
@@ -196,8 +196,10 @@ def _prepare_work_dir(run: TrainingRun, identity: Mapping[str, Any]) -> None:
         )
     if run.work_dir.is_dir() and any(run.work_dir.iterdir()):
         raise TrainingError(f"{run.work_dir} holds files of no run; remove it")
-    run.work_dir.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**identity, "run_id": uuid.uuid4().hex})
+    if run.work_dir.is_dir():
+        run.work_dir.rmdir()
+    with new_directory(run.work_dir) as scratch:  # it never lacks its run.json
+        write_json(scratch / RUN_FILE, {**identity, "run_id": uuid.uuid4().hex})
 
 
 def _finished_report(run: TrainingRun, identity: Mapping[str, Any]) -> dict[str, Any] | None:
