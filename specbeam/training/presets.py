@@ -34,6 +34,8 @@ class PhaseConfig:
 
     Attributes:
         max_epochs: passes over all users.
+        min_steps: a small data set is passed over more often than `max_epochs`, until it has given
+            this many optimiser steps.
         minutes: budget, turned into steps by timing the first ones; None for no limit.
         max_steps: optimiser steps; None for no limit.
         batch_tokens: tokens per batch and process, padding included.
@@ -53,6 +55,7 @@ class PhaseConfig:
     """
 
     max_epochs: float
+    min_steps: int = 0
     minutes: float | None = None
     max_steps: int | None = None
     batch_tokens: int = 2048
@@ -96,6 +99,7 @@ class Preset:
 
 _DRAFT = PhaseConfig(
     max_epochs=4,
+    min_steps=1000,
     batch_tokens=1024,
     learning_rate=1.5e-3,
     weight_decay=0.01,
@@ -105,6 +109,7 @@ _DRAFT = PhaseConfig(
 )
 _TARGET = PhaseConfig(
     max_epochs=8,
+    min_steps=2500,
     batch_tokens=1024,
     learning_rate=1e-3,
     dropout=0.3,
@@ -126,6 +131,7 @@ PRESETS: dict[str, Preset] = {
         target_phase=replace(
             _TARGET,
             max_epochs=40,
+            min_steps=0,
             minutes=0.8,
             learning_rate=3e-3,
             dropout=0.1,
@@ -139,6 +145,7 @@ PRESETS: dict[str, Preset] = {
         draft_phase=replace(
             _DRAFT,
             max_epochs=30,
+            min_steps=0,
             minutes=0.3,
             learning_rate=3e-3,
             num_validations=3,
@@ -204,6 +211,7 @@ def get_preset(
     target = replace(
         target,
         max_epochs=target.max_epochs if target_epochs is None else target_epochs,
+        min_steps=target.min_steps if target_epochs is None else 0,
         dropout=target.dropout if dropout is None else dropout,
     )
     kinds = {kind: kind for kind in TEACHER_KINDS}

@@ -44,7 +44,7 @@ def make_plan(
         steps_per_epoch: optimiser steps of one pass over all users.
         seconds_per_step: measured, needed where the budget is in minutes.
     """
-    steps = math.ceil(config.max_epochs * steps_per_epoch)
+    steps = max(math.ceil(config.max_epochs * steps_per_epoch), config.min_steps)
     if config.minutes is not None and seconds_per_step is not None:
         affordable = TRAINING_SHARE * 60.0 * config.minutes / seconds_per_step
         steps = min(steps, math.floor(affordable))

@@ -150,6 +150,9 @@ def test_a_plan_keeps_to_the_tightest_limit() -> None:
     assert make_plan(config, 40, seconds_per_step=1.0).steps == 52
     assert make_plan(dataclasses.replace(config, max_steps=7), 40, 1.0).steps == 7
     assert make_plan(config, 40, seconds_per_step=1e9).steps == 1
+    small_data = dataclasses.replace(config, min_steps=300)
+    assert make_plan(small_data, 40).steps == 300
+    assert make_plan(small_data, 40, seconds_per_step=1.0).steps == 52
 
 
 def test_the_learning_rate_warms_up_peaks_and_falls() -> None:
@@ -242,6 +245,7 @@ def test_presets_take_the_callers_limits() -> None:
     changed = get_preset("small", target_epochs=2.5, dropout=0.0, teacher="none")
     assert (changed.target_phase.max_epochs, changed.target_phase.dropout) == (2.5, 0.0)
     assert changed.teacher == "none"
+    assert changed.target_phase.min_steps == 0 < PRESETS["small"].target_phase.min_steps
     for wrong in ({"target_minutes": 0}, {"dropout": 1.0}, {"teacher": "someone"}):
         with pytest.raises(TrainingError, match=r"positive|dropout|teacher"):
             get_preset("tiny", **wrong)  # type: ignore[arg-type]
