@@ -118,7 +118,7 @@ async def test_serve_starts_everything_and_stops_cleanly(
         code = await _recommend("--address", addresses["orchestrator"], "--items", "item-0001")
         assert code == exit_codes.OK
         os.killpg(process.pid, signal.SIGINT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(80):
             _, errors = await process.communicate()
         assert process.returncode == exit_codes.OK, errors.decode()
         assert "ready; Ctrl-C stops" in errors.decode()
