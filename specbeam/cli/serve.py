@@ -114,7 +114,10 @@ def serve(
     elsewhere = {name: address for name, address in others.items() if address}
     if "orchestrator" in plan.services and not {*plan.services, *elsewhere} & {"target"}:
         raise click.UsageError("the orchestrator needs a target: add it, or --target-address")
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell that starts a job in the background has it ignored, and Python then leaves
+    # it so.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     progress_console().print(f"serving bundle {bundle.manifest.name!r}: {bundle.path}")
     if processes:
         return _serve_children(plan, elsewhere, log_level, as_json)
