@@ -68,26 +68,46 @@ def resolve_tree(trie: ItemTrie, beams: Beams, tree: CandidateTree) -> ResolvedT
     """
     if tree.base_level != beams.level or len(tree) == 0:
         return ResolvedTree(dropped=len(tree))
+    node, level = node_of_each(trie, beams, tree)
+    levels: dict[int, np.ndarray] = {}
+    for depth in range(beams.level + 1, trie.depth):
+        here = node[level == depth]
+        if len(here):
+            levels[depth] = here[np.sort(np.unique(here, return_index=True)[1])]
+    kept = sum(map(len, levels.values()))
+    return ResolvedTree(levels, len(tree) - kept)
+
+
+def node_of_each(
+    trie: ItemTrie, beams: Beams, tree: CandidateTree
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the trie node and the level of each drafted node, -1 where it has none.
+
+    A node whose parent has none, or comes later, has none; nor has one on the last level.
+
+    Args:
+        trie: the catalogue.
+        beams: the beams that `tree` hangs from.
+        tree: as received.
+
+    Returns:
+        Two arrays of shape (n,), int64.
+    """
     width, count = len(beams), len(tree)
     own = width + np.arange(count)
     valid = (tree.parents >= 0) & (tree.parents < own)
+    parents = np.where(valid, tree.parents, 0)
     node = np.full(width + count, -1, np.int64)
     level = np.full(width + count, -1, np.int64)
     node[:width], level[:width] = beams.nodes, beams.level
-    levels: dict[int, np.ndarray] = {}
     for depth in range(beams.level, trie.depth - 1):
-        below = np.flatnonzero(valid & (level[np.where(valid, tree.parents, 0)] == depth))
-        below = below[level[own[below]] < 0]
+        below = np.flatnonzero(valid & (level[parents] == depth) & (level[own] < 0))
         if not len(below):
             break
-        child = trie.child(depth, node[tree.parents[below]], tree.tokens[below])
+        child = trie.child(depth, node[parents[below]], tree.tokens[below])
         below, child = below[child >= 0], child[child >= 0]
-        first = np.sort(np.unique(child, return_index=True)[1])
         node[own[below]], level[own[below]] = child, depth + 1
-        if len(first):
-            levels[depth + 1] = child[first]
-    kept = sum(map(len, levels.values()))
-    return ResolvedTree(levels, count - kept)
+    return node[width:], level[width:]
 
 
 def widen_exhaustively(
