@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from specbeam.target.v1alpha1 import session_pb2 as specbeam_dot_target_dot_v1alpha1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+specbeam/draft/v1alpha1/draft_service.proto\x12\x17specbeam.draft.v1alpha1\x1a&specbeam/target/v1alpha1/session.proto\"\x7f\n\x0c\x44raftRequest\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".specbeam.draft.v1alpha1.DraftOpenH\x00\x12\x33\n\x07propose\x18\x02 \x01(\x0b\x32 .specbeam.draft.v1alpha1.ProposeH\x00\x42\x06\n\x04step\"\x91\x01\n\tDraftOpen\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\'.specbeam.target.v1alpha1.SessionHeader\x12\x15\n\rprompt_tokens\x18\x02 \x03(\r\x12\x34\n\x06search\x18\x03 \x01(\x0b\x32$.specbeam.target.v1alpha1.SearchSpec\"\\\n\x07Propose\x12.\n\x05\x62\x65\x61ms\x18\x01 \x01(\x0b\x32\x1f.specbeam.target.v1alpha1.Beams\x12\x0e\n\x06levels\x18\x02 \x01(\r\x12\x11\n\tmax_nodes\x18\x03 \x01(\r\"\x81\x01\n\rDraftResponse\x12/\n\x05ready\x18\x01 \x01(\x0b\x32\x1e.specbeam.draft.v1alpha1.ReadyH\x00\x12\x36\n\x05level\x18\x02 \x01(\x0b\x32%.specbeam.draft.v1alpha1.DraftedLevelH\x00\x42\x07\n\x05\x65vent\";\n\x05Ready\x12\x32\n\x05stats\x18\x01 \x01(\x0b\x32#.specbeam.draft.v1alpha1.DraftStats\"\x94\x01\n\x0c\x44raftedLevel\x12\x12\n\nbase_level\x18\x01 \x01(\r\x12\r\n\x05level\x18\x02 \x01(\r\x12\x0f\n\x07parents\x18\x03 \x03(\r\x12\x0e\n\x06tokens\x18\x04 \x03(\r\x12\x0c\n\x04last\x18\x05 \x01(\x08\x12\x32\n\x05stats\x18\x06 \x01(\x0b\x32#.specbeam.draft.v1alpha1.DraftStats\"\x8d\x01\n\nDraftStats\x12\x0e\n\x06passes\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x10\n\x08queue_ms\x18\x03 \x01(\x01\x12\x12\n\nforward_ms\x18\x04 \x01(\x01\x12;\n\x08\x66orwards\x18\x05 \x03(\x0b\x32).specbeam.target.v1alpha1.ForwardInterval\"\x10\n\x0eGetInfoRequest\"\x96\x02\n\x0fGetInfoResponse\x12\x39\n\x07\x62undles\x18\x01 \x03(\x0b\x32(.specbeam.draft.v1alpha1.DraftBundleInfo\x12\r\n\x05slots\x18\x02 \x01(\r\x12\x12\n\nslots_free\x18\x03 \x01(\r\x12\x0f\n\x07threads\x18\x04 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x19\n\x11max_prompt_tokens\x18\x08 \x01(\r\x12\x11\n\tmax_nodes\x18\t \x01(\r\x12\x36\n\x05\x63osts\x18\n \x03(\x0b\x32\'.specbeam.draft.v1alpha1.DraftCostPoint\"|\n\x0f\x44raftBundleInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12<\n\x0c\x66ingerprints\x18\x02 \x01(\x0b\x32&.specbeam.target.v1alpha1.Fingerprints\x12\x0f\n\x07\x64rafter\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\"A\n\x0e\x44raftCostPoint\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x15\n\rprefix_tokens\x18\x02 \x01(\r\x12\n\n\x02ms\x18\x03 \x01(\x01\x32\xc8\x01\n\x0c\x44raftService\x12Z\n\x05\x44raft\x12%.specbeam.draft.v1alpha1.DraftRequest\x1a&.specbeam.draft.v1alpha1.DraftResponse(\x01\x30\x01\x12\\\n\x07GetInfo\x12\'.specbeam.draft.v1alpha1.GetInfoRequest\x1a(.specbeam.draft.v1alpha1.GetInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+specbeam/draft/v1alpha1/draft_service.proto\x12\x17specbeam.draft.v1alpha1\x1a&specbeam/target/v1alpha1/session.proto\"\x7f\n\x0c\x44raftRequest\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".specbeam.draft.v1alpha1.DraftOpenH\x00\x12\x33\n\x07propose\x18\x02 \x01(\x0b\x32 .specbeam.draft.v1alpha1.ProposeH\x00\x42\x06\n\x04step\"\x91\x01\n\tDraftOpen\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\'.specbeam.target.v1alpha1.SessionHeader\x12\x15\n\rprompt_tokens\x18\x02 \x03(\r\x12\x34\n\x06search\x18\x03 \x01(\x0b\x32$.specbeam.target.v1alpha1.SearchSpec\"\\\n\x07Propose\x12.\n\x05\x62\x65\x61ms\x18\x01 \x01(\x0b\x32\x1f.specbeam.target.v1alpha1.Beams\x12\x0e\n\x06levels\x18\x02 \x01(\r\x12\x11\n\tmax_nodes\x18\x03 \x01(\r\"\x81\x01\n\rDraftResponse\x12/\n\x05ready\x18\x01 \x01(\x0b\x32\x1e.specbeam.draft.v1alpha1.ReadyH\x00\x12\x36\n\x05level\x18\x02 \x01(\x0b\x32%.specbeam.draft.v1alpha1.DraftedLevelH\x00\x42\x07\n\x05\x65vent\";\n\x05Ready\x12\x32\n\x05stats\x18\x01 \x01(\x0b\x32#.specbeam.draft.v1alpha1.DraftStats\"\xa6\x01\n\x0c\x44raftedLevel\x12\x12\n\nbase_level\x18\x01 \x01(\r\x12\r\n\x05level\x18\x02 \x01(\r\x12\x0f\n\x07parents\x18\x03 \x03(\r\x12\x0e\n\x06tokens\x18\x04 \x03(\r\x12\x0c\n\x04last\x18\x05 \x01(\x08\x12\x32\n\x05stats\x18\x06 \x01(\x0b\x32#.specbeam.draft.v1alpha1.DraftStats\x12\x10\n\x08logprobs\x18\x07 \x03(\x02\"\x8d\x01\n\nDraftStats\x12\x0e\n\x06passes\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x10\n\x08queue_ms\x18\x03 \x01(\x01\x12\x12\n\nforward_ms\x18\x04 \x01(\x01\x12;\n\x08\x66orwards\x18\x05 \x03(\x0b\x32).specbeam.target.v1alpha1.ForwardInterval\"\x10\n\x0eGetInfoRequest\"\x96\x02\n\x0fGetInfoResponse\x12\x39\n\x07\x62undles\x18\x01 \x03(\x0b\x32(.specbeam.draft.v1alpha1.DraftBundleInfo\x12\r\n\x05slots\x18\x02 \x01(\r\x12\x12\n\nslots_free\x18\x03 \x01(\r\x12\x0f\n\x07threads\x18\x04 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x19\n\x11max_prompt_tokens\x18\x08 \x01(\r\x12\x11\n\tmax_nodes\x18\t \x01(\r\x12\x36\n\x05\x63osts\x18\n \x03(\x0b\x32\'.specbeam.draft.v1alpha1.DraftCostPoint\"|\n\x0f\x44raftBundleInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12<\n\x0c\x66ingerprints\x18\x02 \x01(\x0b\x32&.specbeam.target.v1alpha1.Fingerprints\x12\x0f\n\x07\x64rafter\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\"A\n\x0e\x44raftCostPoint\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x15\n\rprefix_tokens\x18\x02 \x01(\r\x12\n\n\x02ms\x18\x03 \x01(\x01\x32\xc8\x01\n\x0c\x44raftService\x12Z\n\x05\x44raft\x12%.specbeam.draft.v1alpha1.DraftRequest\x1a&.specbeam.draft.v1alpha1.DraftResponse(\x01\x30\x01\x12\\\n\x07GetInfo\x12\'.specbeam.draft.v1alpha1.GetInfoRequest\x1a(.specbeam.draft.v1alpha1.GetInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,17 +43,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READY']._serialized_start=615
   _globals['_READY']._serialized_end=674
   _globals['_DRAFTEDLEVEL']._serialized_start=677
-  _globals['_DRAFTEDLEVEL']._serialized_end=825
-  _globals['_DRAFTSTATS']._serialized_start=828
-  _globals['_DRAFTSTATS']._serialized_end=969
-  _globals['_GETINFOREQUEST']._serialized_start=971
-  _globals['_GETINFOREQUEST']._serialized_end=987
-  _globals['_GETINFORESPONSE']._serialized_start=990
-  _globals['_GETINFORESPONSE']._serialized_end=1268
-  _globals['_DRAFTBUNDLEINFO']._serialized_start=1270
-  _globals['_DRAFTBUNDLEINFO']._serialized_end=1394
-  _globals['_DRAFTCOSTPOINT']._serialized_start=1396
-  _globals['_DRAFTCOSTPOINT']._serialized_end=1461
-  _globals['_DRAFTSERVICE']._serialized_start=1464
-  _globals['_DRAFTSERVICE']._serialized_end=1664
+  _globals['_DRAFTEDLEVEL']._serialized_end=843
+  _globals['_DRAFTSTATS']._serialized_start=846
+  _globals['_DRAFTSTATS']._serialized_end=987
+  _globals['_GETINFOREQUEST']._serialized_start=989
+  _globals['_GETINFOREQUEST']._serialized_end=1005
+  _globals['_GETINFORESPONSE']._serialized_start=1008
+  _globals['_GETINFORESPONSE']._serialized_end=1286
+  _globals['_DRAFTBUNDLEINFO']._serialized_start=1288
+  _globals['_DRAFTBUNDLEINFO']._serialized_end=1412
+  _globals['_DRAFTCOSTPOINT']._serialized_start=1414
+  _globals['_DRAFTCOSTPOINT']._serialized_end=1479
+  _globals['_DRAFTSERVICE']._serialized_start=1482
+  _globals['_DRAFTSERVICE']._serialized_end=1682
 # @@protoc_insertion_point(module_scope)

@@ -194,6 +194,7 @@ class DraftedLevel(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     STATS_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     base_level: _builtins.int
     """Level of the beams the proposal grows from."""
     level: _builtins.int
@@ -214,6 +215,12 @@ class DraftedLevel(_message.Message):
     def stats(self) -> Global___DraftStats:
         """What this level cost."""
 
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Log-probability of each node given its parent, natural logarithm; same length as
+        `parents`. Empty = not told.
+        """
+
     def __init__(
         self,
         *,
@@ -223,10 +230,11 @@ class DraftedLevel(_message.Message):
         tokens: _abc.Iterable[_builtins.int] | None = ...,
         last: _builtins.bool = ...,
         stats: Global___DraftStats | None = ...,
+        logprobs: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_level", b"base_level", "last", b"last", "level", b"level", "parents", b"parents", "stats", b"stats", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_level", b"base_level", "last", b"last", "level", b"level", "logprobs", b"logprobs", "parents", b"parents", "stats", b"stats", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -207,6 +207,48 @@ class CandidateTree(_message.Message):
 Global___CandidateTree: _TypeAlias = CandidateTree  # noqa: Y015
 
 @_typing.final
+class ScoredTree(_message.Message):
+    """Nodes with scores below exact beams. Numbered and ordered as in CandidateTree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_LEVEL_FIELD_NUMBER: _builtins.int
+    PARENTS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
+    base_level: _builtins.int
+    """Level of the exact beams the tree hangs from."""
+    @_builtins.property
+    def parents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Parent of each node. A parent comes before its children."""
+
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Last token of each node, padding below a whole item; same length as `parents`."""
+
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Log-probability of each node given its parent, natural logarithm; same length as
+        `parents`.
+        """
+
+    def __init__(
+        self,
+        *,
+        base_level: _builtins.int = ...,
+        parents: _abc.Iterable[_builtins.int] | None = ...,
+        tokens: _abc.Iterable[_builtins.int] | None = ...,
+        logprobs: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_level", b"base_level", "logprobs", b"logprobs", "parents", b"parents", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoredTree: _TypeAlias = ScoredTree  # noqa: Y015
+
+@_typing.final
 class ForwardInterval(_message.Message):
     """One forward pass of a model, on the machine's CLOCK_MONOTONIC. Comparable only
     between processes of one machine.
@@ -297,6 +339,7 @@ class SearchSpec(_message.Message):
     ALLOWED_LEAVES_FIELD_NUMBER: _builtins.int
     REQUIRED_TAGS_FIELD_NUMBER: _builtins.int
     CREATED_AFTER_MS_FIELD_NUMBER: _builtins.int
+    REPORT_NODES_FIELD_NUMBER: _builtins.int
     beam_width: _builtins.int
     """Number of beams kept after each level (W), 1..max_beam_width."""
     max_rows: _builtins.int
@@ -306,6 +349,11 @@ class SearchSpec(_message.Message):
     created_after_ms: _builtins.int
     """Only items made at this time or later, milliseconds since 1970-01-01 UTC; rounded
     up to whole freshness buckets of the catalogue. Absent = any time.
+    """
+    report_nodes: _builtins.int
+    """Most nodes of each level whose scores are reported with the turn that scored
+    them, the items' last level excepted. Less than beam_width counts as beam_width;
+    0 = none are reported. The draft service ignores it.
     """
     @_builtins.property
     def excluded_leaves(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -330,10 +378,11 @@ class SearchSpec(_message.Message):
         allowed_leaves: Global___LeafSet | None = ...,
         required_tags: _abc.Iterable[Global___TagClause] | None = ...,
         created_after_ms: _builtins.int | None = ...,
+        report_nodes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "allowed_leaves", b"allowed_leaves", "created_after_ms", b"created_after_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "allowed_leaves", b"allowed_leaves", "beam_width", b"beam_width", "created_after_ms", b"created_after_ms", "excluded_leaves", b"excluded_leaves", "max_rows", b"max_rows", "required_tags", b"required_tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "allowed_leaves", b"allowed_leaves", "beam_width", b"beam_width", "created_after_ms", b"created_after_ms", "excluded_leaves", b"excluded_leaves", "max_rows", b"max_rows", "report_nodes", b"report_nodes", "required_tags", b"required_tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_after_ms: _TypeAlias = _typing.Literal["created_after_ms"]  # noqa: Y015
     _WhichOneofArgType__created_after_ms: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms"]  # noqa: Y015

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from specbeam.target.v1alpha1 import session_pb2 as specbeam_dot_target_dot_v1alpha1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-specbeam/target/v1alpha1/target_service.proto\x12\x18specbeam.target.v1alpha1\x1a&specbeam/target/v1alpha1/session.proto\"}\n\rVerifyRequest\x12.\n\x04open\x18\x01 \x01(\x0b\x32\x1e.specbeam.target.v1alpha1.OpenH\x00\x12\x34\n\x07\x61\x64vance\x18\x02 \x01(\x0b\x32!.specbeam.target.v1alpha1.AdvanceH\x00\x42\x06\n\x04step\"\xf4\x01\n\x04Open\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\'.specbeam.target.v1alpha1.SessionHeader\x12\x15\n\rprompt_tokens\x18\x02 \x03(\r\x12\x34\n\x06search\x18\x03 \x01(\x0b\x32$.specbeam.target.v1alpha1.SearchSpec\x12/\n\x06resume\x18\x04 \x01(\x0b\x32\x1f.specbeam.target.v1alpha1.Beams\x12\x35\n\x04tree\x18\x05 \x01(\x0b\x32\'.specbeam.target.v1alpha1.CandidateTree\"n\n\rSearchRequest\x12,\n\x04open\x18\x01 \x01(\x0b\x32\x1e.specbeam.target.v1alpha1.Open\x12/\n\x04then\x18\x02 \x01(\x0b\x32!.specbeam.target.v1alpha1.Advance\"K\n\x0eSearchResponse\x12\x39\n\x07outcome\x18\x01 \x01(\x0b\x32(.specbeam.target.v1alpha1.VerifyResponse\"\xae\x01\n\x07\x41\x64vance\x12\x12\n\nbase_level\x18\x01 \x01(\r\x12\x37\n\x04tree\x18\x02 \x01(\x0b\x32\'.specbeam.target.v1alpha1.CandidateTreeH\x00\x12\x15\n\x0bplain_steps\x18\x03 \x01(\rH\x00\x12\x38\n\nrun_to_end\x18\x04 \x01(\x0b\x32\".specbeam.target.v1alpha1.RunToEndH\x00\x42\x05\n\x03how\"\n\n\x08RunToEnd\"\x86\x01\n\x0eVerifyResponse\x12.\n\x05\x62\x65\x61ms\x18\x01 \x01(\x0b\x32\x1f.specbeam.target.v1alpha1.Beams\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x32\n\x05stats\x18\x03 \x01(\x0b\x32#.specbeam.target.v1alpha1.TurnStats\"\xfb\x01\n\tTurnStats\x12\x0e\n\x06passes\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x13\n\x0bprompt_rows\x18\x03 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pted_levels\x18\x04 \x01(\r\x12\x15\n\rdropped_nodes\x18\x05 \x01(\r\x12\x15\n\rcached_tokens\x18\x06 \x01(\r\x12\x10\n\x08queue_ms\x18\x07 \x01(\x01\x12\x12\n\nforward_ms\x18\x08 \x01(\x01\x12\x11\n\tselect_ms\x18\t \x01(\x01\x12;\n\x08\x66orwards\x18\n \x03(\x0b\x32).specbeam.target.v1alpha1.ForwardInterval\"\x10\n\x0eGetInfoRequest\"\xa5\x02\n\x0fGetInfoResponse\x12\x35\n\x07\x62undles\x18\x01 \x03(\x0b\x32$.specbeam.target.v1alpha1.BundleInfo\x12\r\n\x05slots\x18\x02 \x01(\r\x12\x12\n\nslots_free\x18\x03 \x01(\r\x12\x0f\n\x07threads\x18\x04 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x19\n\x11max_prompt_tokens\x18\x08 \x01(\r\x12\x10\n\x08max_rows\x18\t \x01(\r\x12\x16\n\x0emax_beam_width\x18\n \x01(\r\x12\x32\n\x05\x63osts\x18\x0b \x03(\x0b\x32#.specbeam.target.v1alpha1.CostPoint\"\xee\x01\n\nBundleInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12<\n\x0c\x66ingerprints\x18\x02 \x01(\x0b\x32&.specbeam.target.v1alpha1.Fingerprints\x12\x37\n\nscore_kind\x18\x03 \x01(\x0e\x32#.specbeam.target.v1alpha1.ScoreKind\x12\x13\n\x0bitem_length\x18\x04 \x01(\r\x12\x11\n\tnum_items\x18\x05 \x01(\r\x12\x33\n\x06levels\x18\x06 \x03(\x0b\x32#.specbeam.target.v1alpha1.LevelInfo\"G\n\tLevelInfo\x12\r\n\x05nodes\x18\x01 \x01(\r\x12\x15\n\rmean_children\x18\x02 \x01(\x01\x12\x14\n\x0cmax_children\x18\x03 \x01(\r\"<\n\tCostPoint\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x15\n\rprefix_tokens\x18\x02 \x01(\r\x12\n\n\x02ms\x18\x03 \x01(\x01\x32\xad\x02\n\rTargetService\x12_\n\x06Verify\x12\'.specbeam.target.v1alpha1.VerifyRequest\x1a(.specbeam.target.v1alpha1.VerifyResponse(\x01\x30\x01\x12[\n\x06Search\x12\'.specbeam.target.v1alpha1.SearchRequest\x1a(.specbeam.target.v1alpha1.SearchResponse\x12^\n\x07GetInfo\x12(.specbeam.target.v1alpha1.GetInfoRequest\x1a).specbeam.target.v1alpha1.GetInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-specbeam/target/v1alpha1/target_service.proto\x12\x18specbeam.target.v1alpha1\x1a&specbeam/target/v1alpha1/session.proto\"}\n\rVerifyRequest\x12.\n\x04open\x18\x01 \x01(\x0b\x32\x1e.specbeam.target.v1alpha1.OpenH\x00\x12\x34\n\x07\x61\x64vance\x18\x02 \x01(\x0b\x32!.specbeam.target.v1alpha1.AdvanceH\x00\x42\x06\n\x04step\"\xab\x02\n\x04Open\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\'.specbeam.target.v1alpha1.SessionHeader\x12\x15\n\rprompt_tokens\x18\x02 \x03(\r\x12\x34\n\x06search\x18\x03 \x01(\x0b\x32$.specbeam.target.v1alpha1.SearchSpec\x12/\n\x06resume\x18\x04 \x01(\x0b\x32\x1f.specbeam.target.v1alpha1.Beams\x12\x35\n\x04tree\x18\x05 \x01(\x0b\x32\'.specbeam.target.v1alpha1.CandidateTree\x12\x35\n\town_draft\x18\x06 \x01(\x0b\x32\".specbeam.target.v1alpha1.OwnDraft\"-\n\x08OwnDraft\x12\x0e\n\x06levels\x18\x01 \x01(\r\x12\x11\n\tmax_nodes\x18\x02 \x01(\r\"n\n\rSearchRequest\x12,\n\x04open\x18\x01 \x01(\x0b\x32\x1e.specbeam.target.v1alpha1.Open\x12/\n\x04then\x18\x02 \x01(\x0b\x32!.specbeam.target.v1alpha1.Advance\"K\n\x0eSearchResponse\x12\x39\n\x07outcome\x18\x01 \x01(\x0b\x32(.specbeam.target.v1alpha1.VerifyResponse\"\xae\x01\n\x07\x41\x64vance\x12\x12\n\nbase_level\x18\x01 \x01(\r\x12\x37\n\x04tree\x18\x02 \x01(\x0b\x32\'.specbeam.target.v1alpha1.CandidateTreeH\x00\x12\x15\n\x0bplain_steps\x18\x03 \x01(\rH\x00\x12\x38\n\nrun_to_end\x18\x04 \x01(\x0b\x32\".specbeam.target.v1alpha1.RunToEndH\x00\x42\x05\n\x03how\"\n\n\x08RunToEnd\"\xf3\x01\n\x0eVerifyResponse\x12.\n\x05\x62\x65\x61ms\x18\x01 \x01(\x0b\x32\x1f.specbeam.target.v1alpha1.Beams\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x32\n\x05stats\x18\x03 \x01(\x0b\x32#.specbeam.target.v1alpha1.TurnStats\x12\x34\n\x06scored\x18\x04 \x03(\x0b\x32$.specbeam.target.v1alpha1.ScoredTree\x12\x35\n\x07\x64rafted\x18\x05 \x01(\x0b\x32$.specbeam.target.v1alpha1.ScoredTree\"\xfb\x01\n\tTurnStats\x12\x0e\n\x06passes\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x13\n\x0bprompt_rows\x18\x03 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pted_levels\x18\x04 \x01(\r\x12\x15\n\rdropped_nodes\x18\x05 \x01(\r\x12\x15\n\rcached_tokens\x18\x06 \x01(\r\x12\x10\n\x08queue_ms\x18\x07 \x01(\x01\x12\x12\n\nforward_ms\x18\x08 \x01(\x01\x12\x11\n\tselect_ms\x18\t \x01(\x01\x12;\n\x08\x66orwards\x18\n \x03(\x0b\x32).specbeam.target.v1alpha1.ForwardInterval\"\x10\n\x0eGetInfoRequest\"\xa5\x02\n\x0fGetInfoResponse\x12\x35\n\x07\x62undles\x18\x01 \x03(\x0b\x32$.specbeam.target.v1alpha1.BundleInfo\x12\r\n\x05slots\x18\x02 \x01(\r\x12\x12\n\nslots_free\x18\x03 \x01(\r\x12\x0f\n\x07threads\x18\x04 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x19\n\x11max_prompt_tokens\x18\x08 \x01(\r\x12\x10\n\x08max_rows\x18\t \x01(\r\x12\x16\n\x0emax_beam_width\x18\n \x01(\r\x12\x32\n\x05\x63osts\x18\x0b \x03(\x0b\x32#.specbeam.target.v1alpha1.CostPoint\"\x83\x02\n\nBundleInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12<\n\x0c\x66ingerprints\x18\x02 \x01(\x0b\x32&.specbeam.target.v1alpha1.Fingerprints\x12\x37\n\nscore_kind\x18\x03 \x01(\x0e\x32#.specbeam.target.v1alpha1.ScoreKind\x12\x13\n\x0bitem_length\x18\x04 \x01(\r\x12\x11\n\tnum_items\x18\x05 \x01(\r\x12\x33\n\x06levels\x18\x06 \x03(\x0b\x32#.specbeam.target.v1alpha1.LevelInfo\x12\x13\n\x0bown_drafter\x18\x07 \x01(\t\"G\n\tLevelInfo\x12\r\n\x05nodes\x18\x01 \x01(\r\x12\x15\n\rmean_children\x18\x02 \x01(\x01\x12\x14\n\x0cmax_children\x18\x03 \x01(\r\"<\n\tCostPoint\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x15\n\rprefix_tokens\x18\x02 \x01(\r\x12\n\n\x02ms\x18\x03 \x01(\x01\x32\xad\x02\n\rTargetService\x12_\n\x06Verify\x12\'.specbeam.target.v1alpha1.VerifyRequest\x1a(.specbeam.target.v1alpha1.VerifyResponse(\x01\x30\x01\x12[\n\x06Search\x12\'.specbeam.target.v1alpha1.SearchRequest\x1a(.specbeam.target.v1alpha1.SearchResponse\x12^\n\x07GetInfo\x12(.specbeam.target.v1alpha1.GetInfoRequest\x1a).specbeam.target.v1alpha1.GetInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,29 +35,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYREQUEST']._serialized_start=115
   _globals['_VERIFYREQUEST']._serialized_end=240
   _globals['_OPEN']._serialized_start=243
-  _globals['_OPEN']._serialized_end=487
-  _globals['_SEARCHREQUEST']._serialized_start=489
-  _globals['_SEARCHREQUEST']._serialized_end=599
-  _globals['_SEARCHRESPONSE']._serialized_start=601
-  _globals['_SEARCHRESPONSE']._serialized_end=676
-  _globals['_ADVANCE']._serialized_start=679
-  _globals['_ADVANCE']._serialized_end=853
-  _globals['_RUNTOEND']._serialized_start=855
-  _globals['_RUNTOEND']._serialized_end=865
-  _globals['_VERIFYRESPONSE']._serialized_start=868
-  _globals['_VERIFYRESPONSE']._serialized_end=1002
-  _globals['_TURNSTATS']._serialized_start=1005
-  _globals['_TURNSTATS']._serialized_end=1256
-  _globals['_GETINFOREQUEST']._serialized_start=1258
-  _globals['_GETINFOREQUEST']._serialized_end=1274
-  _globals['_GETINFORESPONSE']._serialized_start=1277
-  _globals['_GETINFORESPONSE']._serialized_end=1570
-  _globals['_BUNDLEINFO']._serialized_start=1573
-  _globals['_BUNDLEINFO']._serialized_end=1811
-  _globals['_LEVELINFO']._serialized_start=1813
-  _globals['_LEVELINFO']._serialized_end=1884
-  _globals['_COSTPOINT']._serialized_start=1886
-  _globals['_COSTPOINT']._serialized_end=1946
-  _globals['_TARGETSERVICE']._serialized_start=1949
-  _globals['_TARGETSERVICE']._serialized_end=2250
+  _globals['_OPEN']._serialized_end=542
+  _globals['_OWNDRAFT']._serialized_start=544
+  _globals['_OWNDRAFT']._serialized_end=589
+  _globals['_SEARCHREQUEST']._serialized_start=591
+  _globals['_SEARCHREQUEST']._serialized_end=701
+  _globals['_SEARCHRESPONSE']._serialized_start=703
+  _globals['_SEARCHRESPONSE']._serialized_end=778
+  _globals['_ADVANCE']._serialized_start=781
+  _globals['_ADVANCE']._serialized_end=955
+  _globals['_RUNTOEND']._serialized_start=957
+  _globals['_RUNTOEND']._serialized_end=967
+  _globals['_VERIFYRESPONSE']._serialized_start=970
+  _globals['_VERIFYRESPONSE']._serialized_end=1213
+  _globals['_TURNSTATS']._serialized_start=1216
+  _globals['_TURNSTATS']._serialized_end=1467
+  _globals['_GETINFOREQUEST']._serialized_start=1469
+  _globals['_GETINFOREQUEST']._serialized_end=1485
+  _globals['_GETINFORESPONSE']._serialized_start=1488
+  _globals['_GETINFORESPONSE']._serialized_end=1781
+  _globals['_BUNDLEINFO']._serialized_start=1784
+  _globals['_BUNDLEINFO']._serialized_end=2043
+  _globals['_LEVELINFO']._serialized_start=2045
+  _globals['_LEVELINFO']._serialized_end=2116
+  _globals['_COSTPOINT']._serialized_start=2118
+  _globals['_COSTPOINT']._serialized_end=2178
+  _globals['_TARGETSERVICE']._serialized_start=2181
+  _globals['_TARGETSERVICE']._serialized_end=2482
 # @@protoc_insertion_point(module_scope)

@@ -62,6 +62,7 @@ class Open(_message.Message):
     SEARCH_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     TREE_FIELD_NUMBER: _builtins.int
+    OWN_DRAFT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _session_pb2.SessionHeader:
         """Who asks, and of which bundle."""
@@ -84,8 +85,15 @@ class Open(_message.Message):
 
     @_builtins.property
     def tree(self) -> _session_pb2.CandidateTree:
-        """Reserved for verifying a tree in the same pass as the prompt. A non-empty tree
-        is INVALID_ARGUMENT for now.
+        """Verified in the same pass as the prompt: base level 0, where the one parent is
+        the root, number 0. A tree from another level is dropped whole and counted. Not
+        together with `resume`.
+        """
+
+    @_builtins.property
+    def own_draft(self) -> Global___OwnDraft:
+        """Asks the drafter that lives beside the target, if the bundle has one, for
+        candidates below the beams of each answer. Absent = none.
         """
 
     def __init__(
@@ -96,18 +104,47 @@ class Open(_message.Message):
         search: _session_pb2.SearchSpec | None = ...,
         resume: _session_pb2.Beams | None = ...,
         tree: _session_pb2.CandidateTree | None = ...,
+        own_draft: Global___OwnDraft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "resume", b"resume", "search", b"search", "tree", b"tree"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "own_draft", b"own_draft", "resume", b"resume", "search", b"search", "tree", b"tree"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "prompt_tokens", b"prompt_tokens", "resume", b"resume", "search", b"search", "tree", b"tree"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "own_draft", b"own_draft", "prompt_tokens", b"prompt_tokens", "resume", b"resume", "search", b"search", "tree", b"tree"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Open: _TypeAlias = Open  # noqa: Y015
 
 @_typing.final
+class OwnDraft(_message.Message):
+    """What is asked of the drafter beside the target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVELS_FIELD_NUMBER: _builtins.int
+    MAX_NODES_FIELD_NUMBER: _builtins.int
+    levels: _builtins.int
+    """How many levels to draft below the beams of an answer, at least 1. The item's
+    last level is never drafted.
+    """
+    max_nodes: _builtins.int
+    """Largest number of nodes on one level. 0 = the beam width of the search."""
+    def __init__(
+        self,
+        *,
+        levels: _builtins.int = ...,
+        max_nodes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["levels", b"levels", "max_nodes", b"max_nodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OwnDraft: _TypeAlias = OwnDraft  # noqa: Y015
+
+@_typing.final
 class SearchRequest(_message.Message):
-    """A whole search for callers that need no draft."""
+    """A whole search for callers that need no session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -115,7 +152,9 @@ class SearchRequest(_message.Message):
     THEN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___Open:
-        """As the first message of a session."""
+        """As the first message of a session. With a tree and run_to_end behind it, one
+        call is a whole one-pass search.
+        """
 
     @_builtins.property
     def then(self) -> Global___Advance:
@@ -146,7 +185,9 @@ class SearchResponse(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def outcome(self) -> Global___VerifyResponse:
-        """What the last turn of such a session would answer, its cost that of all turns."""
+        """What the last turn of such a session would answer; cost and scored nodes are
+        those of all turns.
+        """
 
     def __init__(
         self,
@@ -233,6 +274,8 @@ class VerifyResponse(_message.Message):
     BEAMS_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     STATS_FIELD_NUMBER: _builtins.int
+    SCORED_FIELD_NUMBER: _builtins.int
+    DRAFTED_FIELD_NUMBER: _builtins.int
     finished: _builtins.bool
     """True when the beams are whole items or no beam is left alive."""
     @_builtins.property
@@ -245,16 +288,33 @@ class VerifyResponse(_message.Message):
     def stats(self) -> Global___TurnStats:
         """What this turn cost."""
 
+    @_builtins.property
+    def scored(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ScoredTree]:
+        """What the target scored below the beams each pass went out from: one tree a pass,
+        in the order of the passes, of the best report_nodes nodes of each level by
+        cumulative score. The parent of a node is a beam or another reported node, so
+        all exact beams of the levels that were passed are among them. Empty unless
+        report_nodes was set.
+        """
+
+    @_builtins.property
+    def drafted(self) -> _session_pb2.ScoredTree:
+        """Proposals of the target's own drafter below the beams of this answer. Absent
+        unless own_draft asked for them, and when nothing is left to draft.
+        """
+
     def __init__(
         self,
         *,
         beams: _session_pb2.Beams | None = ...,
         finished: _builtins.bool = ...,
         stats: Global___TurnStats | None = ...,
+        scored: _abc.Iterable[_session_pb2.ScoredTree] | None = ...,
+        drafted: _session_pb2.ScoredTree | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["beams", b"beams", "stats", b"stats"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beams", b"beams", "drafted", b"drafted", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beams", b"beams", "finished", b"finished", "stats", b"stats"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beams", b"beams", "drafted", b"drafted", "finished", b"finished", "scored", b"scored", "stats", b"stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -419,6 +479,7 @@ class BundleInfo(_message.Message):
     ITEM_LENGTH_FIELD_NUMBER: _builtins.int
     NUM_ITEMS_FIELD_NUMBER: _builtins.int
     LEVELS_FIELD_NUMBER: _builtins.int
+    OWN_DRAFTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name used in SessionHeader.bundle."""
     score_kind: _session_pb2.ScoreKind.ValueType
@@ -427,6 +488,8 @@ class BundleInfo(_message.Message):
     """Tokens of the longest item (L)."""
     num_items: _builtins.int
     """Number of items in the catalogue."""
+    own_drafter: _builtins.str
+    """Name of the drafter that lives beside the target; empty = none."""
     @_builtins.property
     def fingerprints(self) -> _session_pb2.Fingerprints:
         """Its content hashes."""
@@ -446,10 +509,11 @@ class BundleInfo(_message.Message):
         item_length: _builtins.int = ...,
         num_items: _builtins.int = ...,
         levels: _abc.Iterable[Global___LevelInfo] | None = ...,
+        own_drafter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fingerprints", b"fingerprints"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprints", b"fingerprints", "item_length", b"item_length", "levels", b"levels", "name", b"name", "num_items", b"num_items", "score_kind", b"score_kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprints", b"fingerprints", "item_length", b"item_length", "levels", b"levels", "name", b"name", "num_items", b"num_items", "own_drafter", b"own_drafter", "score_kind", b"score_kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
