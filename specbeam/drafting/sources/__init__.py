@@ -1,0 +1,1 @@
+"""Drafters, one file each; see `specbeam.drafting.registry`."""
