@@ -1,7 +1,7 @@
 """The bundles that requests can be answered from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from orchestrator.items import ItemTable
 from specbeam.bundle import Bundle, BundleError, Fingerprints, load_bundle
 from specbeam.catalog import FilterCompiler, ItemTrie
 from specbeam.decoding.shape import mean_fan_outs
+from specbeam.drafting.registry import LocalDrafter, load_drafters
 from specbeam.runtime.errors import UnknownBundle
 
 
@@ -22,12 +23,14 @@ class Serving:
         filters: Compiles filters of its catalogue.
         fan_outs: Mean children per trie node by level. Length L.
         items: Titles and topics, read when first asked for.
+        drafters: Drafters that need no device, by name.
     """
 
     bundle: Bundle
     filters: FilterCompiler
     fan_outs: tuple[float, ...]
     items: ItemTable
+    drafters: Mapping[str, LocalDrafter] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -72,17 +75,22 @@ class BundleTable:
 
     @classmethod
     def load(
-        cls, paths: Sequence[str | Path], *, filter_cache_bytes: int = 256 << 20
+        cls,
+        paths: Sequence[str | Path],
+        *,
+        filter_cache_bytes: int = 256 << 20,
+        drafters: Sequence[str] = (),
     ) -> "BundleTable":
         """Load bundle directories.
 
         Args:
             paths: The directories.
             filter_cache_bytes: Memory for compiled filters, of each bundle.
+            drafters: Names of drafters; those a bundle has not what it takes for are left out.
 
         Raises:
             BundleError: One is not usable.
-            ValueError: There is none, or two have one name.
+            ValueError: There is none, two have one name, or a drafter is unknown.
         """
         servings = []
         for path in paths:
@@ -90,7 +98,8 @@ class BundleTable:
             bundle.trie.prepare()
             filters = FilterCompiler(bundle.trie, filter_cache_bytes)
             fan_outs = mean_fan_outs(bundle.trie)
-            servings.append(Serving(bundle, filters, fan_outs, ItemTable(bundle)))
+            local = load_drafters(bundle, drafters)
+            servings.append(Serving(bundle, filters, fan_outs, ItemTable(bundle), local))
         return cls(servings)
 
     def all(self) -> tuple[Serving, ...]:

@@ -6,7 +6,7 @@ from orchestrator.bundles import Serving
 from orchestrator.flags import Flag
 from orchestrator.items import ItemEntry
 from orchestrator.query import Answer, Limits, Query, Speculation
-from orchestrator.search import SearchOutcome
+from orchestrator.search import Flow, SearchOutcome
 from specbeam.catalog import FRESHNESS_BUCKET_MS, PAD
 from specbeam.recommend.v1 import recommend_service_pb2 as pb
 from specbeam.recommend.v1 import types_pb2 as types
@@ -289,13 +289,16 @@ def _work(answer: Answer) -> types.Work:
         dropped_nodes=work.dropped_nodes,
         rounds=outcome.rounds,
         speculation_used=outcome.rounds > 0,
-        flow=types.FLOW_ROOT_FIRST if outcome.rounds else types.FLOW_PLAIN,
+        flow=types.Flow.Value(f"FLOW_{(outcome.flow if outcome.rounds else Flow.PLAIN).value}"),
     )
 
 
 def _debug(answer: Answer) -> types.DebugInfo:
+    sources = sorted(answer.outcome.sources.items(), key=lambda source: -source[1])
     return types.DebugInfo(
-        prompt_token_ids=answer.prompt.tolist(), forwards=_forwards(answer.outcome)
+        prompt_token_ids=answer.prompt.tolist(),
+        forwards=_forwards(answer.outcome),
+        draft_sources=[types.DraftSource(name=name, nodes=nodes) for name, nodes in sources],
     )
 
 

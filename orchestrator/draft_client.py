@@ -105,6 +105,7 @@ class DraftStream:
             last=drafted.last,
             forward_ms=drafted.stats.forward_ms,
             forwards=forwards + from_forwards(drafted.stats.forwards),
+            logprobs=np.array(drafted.logprobs, np.float32),
         )
 
     def close(self) -> None:

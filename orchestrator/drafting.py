@@ -18,8 +18,11 @@ from orchestrator.ports import (
     DraftSession,
     SessionSpec,
 )
+from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.shape import DraftShape
-from specbeam.decoding.tree import CandidateTree
+
+# A sum of rounded probabilities may be a little above 1.
+LARGEST_LOGPROB = 1e-3
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class Proposal:
     vocab_size: int
     _parents: list[np.ndarray] = field(default_factory=list)
     _tokens: list[np.ndarray] = field(default_factory=list)
+    _logprobs: list[np.ndarray] = field(default_factory=list)
     _first: int = 0
     _count: int = 0
 
@@ -57,13 +61,15 @@ class Proposal:
         self._check(drafted)
         self._parents.append(drafted.parents)
         self._tokens.append(drafted.tokens)
+        self._logprobs.append(_told_or_guessed(drafted))
         self._first, self._count = self._first + self._count, len(drafted.tokens)
 
-    def tree(self) -> CandidateTree:
+    def tree(self) -> ScoredTree:
         """Return everything received as one tree; it may be empty."""
-        empty = np.zeros(0, np.int64)
-        parents = np.concatenate([empty, *self._parents])
-        return CandidateTree(self.beams.level, parents, np.concatenate([empty, *self._tokens]))
+        if not self._parents:
+            return ScoredTree.empty(self.beams.level)
+        parts = (self._parents, self._tokens, self._logprobs)
+        return ScoredTree(self.beams.level, *(np.concatenate(part) for part in parts))
 
     def _check(self, drafted: DraftedLevel) -> None:
         expected = self.beams.level + len(self._parents) + 1
@@ -87,6 +93,17 @@ class Proposal:
             raise DraftInvalid(f"token {drafted.tokens.max()} is outside the vocabulary")
         if not math.isfinite(drafted.forward_ms):
             raise DraftInvalid("forward_ms is not finite")
+        if len(drafted.logprobs) not in (0, len(drafted.tokens)):
+            raise DraftInvalid(f"{len(drafted.logprobs)} logprobs, {len(drafted.tokens)} tokens")
+        if np.isnan(drafted.logprobs).any() or (drafted.logprobs > LARGEST_LOGPROB).any():
+            raise DraftInvalid("logprobs above 0, or not a number")
+
+
+def _told_or_guessed(drafted: DraftedLevel) -> np.ndarray:
+    """Return the log-probabilities of a level; a drafter may only order its nodes, best first."""
+    if len(drafted.logprobs):
+        return drafted.logprobs
+    return -np.log1p(np.arange(len(drafted.tokens), dtype=np.float32))
 
 
 class Drafting:
@@ -111,6 +128,11 @@ class Drafting:
         self.forwards: list[tuple[int, int]] = []
 
     @property
+    def has_service(self) -> bool:
+        """Whether there is a draft service at all."""
+        return self._port is not None
+
+    @property
     def usable(self) -> bool:
         """Whether proposals can still be asked for."""
         return self._session is not None
@@ -131,7 +153,7 @@ class Drafting:
 
     async def propose(
         self, beams: BeamPaths, shape: DraftShape, spec: SessionSpec, timeout_s: float
-    ) -> CandidateTree | None:
+    ) -> ScoredTree | None:
         """Return a tree below exact beams; None when the draft is of no more use.
 
         Args:
@@ -179,7 +201,7 @@ class Drafting:
 
     async def _collect(
         self, session: DraftSession, beams: BeamPaths, shape: DraftShape, spec: SessionSpec
-    ) -> CandidateTree:
+    ) -> ScoredTree:
         proposal = Proposal(beams, shape, spec.beam_width, spec.vocab_size)
         for _ in range(shape.levels + 1):
             drafted = await session.level()

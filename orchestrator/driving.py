@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from orchestrator.budget import ANSWER_RESERVE_S
 from orchestrator.ports import (
     ROOT,
+    BeamPaths,
     PlainSteps,
     RunToEnd,
     SessionLost,
@@ -17,6 +18,8 @@ from orchestrator.ports import (
     TargetSession,
     TargetTurn,
 )
+from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.tree import CandidateTree
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import DeadlineSpent, Internal, TargetUnavailable
 
@@ -34,7 +37,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class TargetWork:
-    """What the target did for one request; fields as in `TargetTurn`."""
+    """What the target did for one request; fields as in `TargetTurn`.
+
+    Attributes:
+        scored: The beams before each turn, and the nodes scored in it.
+    """
 
     passes: int = 0
     rows: int = 0
@@ -45,9 +52,12 @@ class TargetWork:
     forward_ms: float = 0.0
     wait_ms: float = 0.0
     forwards: list[tuple[int, int]] = field(default_factory=list)
+    scored: list[tuple[BeamPaths, ScoredTree]] = field(default_factory=list)
 
-    def add(self, turn: TargetTurn) -> None:
-        """Add one turn."""
+    def add(self, turn: TargetTurn, before: BeamPaths) -> None:
+        """Add one turn from the beams `before`."""
+        if turn.scored is not None and turn.scored.base_level == before.level:
+            self.scored.append((before, turn.scored))
         self.passes += turn.passes
         self.rows += turn.rows
         self.prompt_rows += turn.prompt_rows
@@ -78,13 +88,15 @@ class TargetDriver:
         self._pause_s = _FIRST_PAUSE_S
         self.beams = ROOT
         self.finished = False
+        self.drafted: ScoredTree | None = None
         self.work = TargetWork()
 
-    async def open(self, then: Step | None = None) -> None:
-        """Get the exact level-1 beams.
+    async def open(self, then: Step | None = None, tree: CandidateTree | None = None) -> None:
+        """Get exact beams of level 1, or of a deeper level that a tree settles.
 
         Args:
             then: Step to the last level, sent along; `finished` holds afterwards.
+            tree: Candidates below the root, verified in the same pass as the prompt.
 
         Raises:
             TargetUnavailable: No target could be reached in time.
@@ -92,7 +104,7 @@ class TargetDriver:
         """
         while not self._is_open:
             try:
-                await self._open(then)
+                await self._open(then, tree)
             except SessionLost as error:
                 await self._recover(error)
             except DeadlineSpent as error:
@@ -132,11 +144,12 @@ class TargetDriver:
     def _is_open(self) -> bool:
         return self.finished or (self._session is not None and self.beams.level > 0)
 
-    async def _open(self, then: Step | None) -> None:
+    async def _open(self, then: Step | None, tree: CandidateTree | None = None) -> None:
         timeout_s = self._budget.for_call(reserve_s=ANSWER_RESERVE_S)
         self._session = self._port.session(timeout_s)
         resume = self.beams if self.beams.level else None
-        await self._session.send_open(self._spec, resume=resume, then=then)
+        tree = tree if resume is None else None
+        await self._session.send_open(self._spec, resume=resume, then=then, tree=tree)
         await self._read()
 
     async def _step(self, step: Step) -> None:
@@ -159,8 +172,8 @@ class TargetDriver:
         finally:
             self.work.wait_ms += (time.perf_counter() - started) * 1e3
         self._check(turn)
-        self.beams, self.finished = turn.beams, turn.finished
-        self.work.add(turn)
+        self.work.add(turn, self.beams)
+        self.beams, self.finished, self.drafted = turn.beams, turn.finished, turn.drafted
         # A target that answers again starts a new window.
         self._window_end, self._pause_s = None, _FIRST_PAUSE_S
 

@@ -9,7 +9,7 @@ import numpy as np
 from orchestrator.bundles import Serving
 from orchestrator.history import excludes_history
 from orchestrator.query import Query
-from specbeam.catalog import ItemFilter, LeafSpec
+from specbeam.catalog import ItemFilter, LeafFilter, LeafSpec
 
 # Ids up to this number are looked up on the event loop, in a fraction of a millisecond.
 INLINE_ITEMS = 500
@@ -53,6 +53,21 @@ async def compile_filter(query: Query, serving: Serving, seen_items: np.ndarray)
     if cached and listed <= INLINE_ITEMS:
         return _compile(query, serving, seen)
     return await asyncio.to_thread(_compile, query, serving, seen)
+
+
+async def compile_leaves(leaves: LeafSpec, serving: Serving) -> LeafFilter | None:
+    """Return the filter that drafters ask; None when everything is allowed.
+
+    Args:
+        leaves: Which leaves are searched; its conditions were met before.
+        serving: The bundle.
+    """
+    listed = len(leaves.excluded_leaves) + len(
+        () if leaves.allowed_leaves is None else leaves.allowed_leaves
+    )
+    if listed <= INLINE_ITEMS:
+        return serving.filters.compile(leaves)
+    return await asyncio.to_thread(serving.filters.compile, leaves)
 
 
 def _compile(query: Query, serving: Serving, seen: np.ndarray) -> RequestFilter:

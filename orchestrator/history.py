@@ -8,11 +8,13 @@ import numpy as np
 
 from orchestrator.bundles import Serving
 from orchestrator.flags import Flag
+from orchestrator.pool import TreePool
 from orchestrator.query import TENANT, Query
 from specbeam.catalog import ItemTrie
+from specbeam.drafting.verified import VerifiedTree
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import InvalidRequest, StoreUnavailable, Violation
-from specbeam.storage import Event, HistoryStore
+from specbeam.storage import Event, History, PooledTree, StateStore, pool_keys
 
 # Of the time left; the search needs the rest.
 STORE_SHARE = 0.5
@@ -27,19 +29,27 @@ class RequestHistory:
         prompt_items: Item indices for the prompt, oldest first. Shape (n,).
         seen_items: Item indices that exclude_history leaves out. Shape (m,).
         flags: What was not as usual.
+        pool: Verified trees of earlier requests, most alike first.
     """
 
     prompt_items: np.ndarray
     seen_items: np.ndarray
     flags: tuple[Flag, ...]
+    pool: tuple[VerifiedTree, ...] = ()
 
 
 async def load_history(
-    store: HistoryStore, query: Query, serving: Serving, budget: CallBudget, limit: int
+    store: StateStore,
+    query: Query,
+    serving: Serving,
+    budget: CallBudget,
+    limit: int,
+    pool: TreePool | None = None,
 ) -> RequestHistory:
-    """Return the history that a request is answered from.
+    """Return the history that a request is answered from, and what the pool has for it.
 
-    Inline events replace the stored history in the prompt; what the user has seen is both.
+    Inline events replace the stored history in the prompt; what the user has seen is both.  History
+    and pool are one read.
 
     Args:
         store: The store.
@@ -47,6 +57,7 @@ async def load_history(
         serving: Its bundle.
         budget: Time left for the request.
         limit: Most stored events to read.
+        pool: The tree pool; None = do not read it.
 
     Raises:
         InvalidRequest: Inline items that the catalogue does not know.
@@ -54,14 +65,16 @@ async def load_history(
     """
     flags: list[Flag] = []
     inline = _known_inline(query.events, serving.trie)
-    stored = await _read(store, query, serving, budget, limit, flags)
+    read = await _read(store, query, serving, budget, limit, pool, flags)
+    stored = serving.trie.index_of(read.item_ids)
     known = stored[stored >= 0]
     prompt_items = inline if query.events else known
     if not query.events and len(known) < len(stored):
         flags.append(Flag.UNKNOWN_HISTORY_ITEMS_SKIPPED)
     if not len(prompt_items):
         flags.append(Flag.EMPTY_HISTORY)
-    return RequestHistory(prompt_items, np.concatenate([inline, known]), tuple(flags))
+    trees = () if pool is None else pool.decode(read.trees, serving.trie)
+    return RequestHistory(prompt_items, np.concatenate([inline, known]), tuple(flags), trees)
 
 
 def excludes_history(query: Query, serving: Serving) -> bool:
@@ -98,25 +111,49 @@ def _known_inline(events: Sequence[Event], trie: ItemTrie) -> np.ndarray:
     return items
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the store gave: items oldest first, and trees of the pool."""
+
+    item_ids: tuple[str, ...] = ()
+    trees: tuple[PooledTree, ...] = ()
+
+
 async def _read(
-    store: HistoryStore,
+    store: StateStore,
     query: Query,
     serving: Serving,
     budget: CallBudget,
     limit: int,
+    pool: TreePool | None,
     flags: list[Flag],
-) -> np.ndarray:
-    """Return the stored items as indices, -1 where unknown."""
-    nothing = np.zeros(0, np.int32)
-    needed = not query.events or excludes_history(query, serving)
-    if not query.user_id or not needed:
-        return nothing
+) -> _Read:
+    """Read what the request needs, in one round trip."""
+    wanted = not query.events or excludes_history(query, serving)
+    needs_history = bool(query.user_id) and wanted
+    keys = pool_keys([event.item_id for event in query.events]) if query.events else None
     try:
         async with asyncio.timeout(STORE_SHARE * budget.for_call()):
-            history = await store.read(TENANT, query.user_id, limit)
+            if pool is None and needs_history:
+                return _of(await store.read(TENANT, query.user_id, limit), ())
+            if pool is None:
+                return _Read()
+            scope = pool.scope(serving)
+            if not needs_history:
+                trees = await store.read_trees(scope, query.user_id, keys or (), pool.trees)
+                return _Read(trees=trees)
+            return _of(
+                *await store.read_with_pool(TENANT, query.user_id, limit, scope, keys, pool.trees)
+            )
     except (StoreUnavailable, TimeoutError) as error:
+        if not needs_history:
+            flags.append(Flag.NO_POOL)
+            return _Read()
         if not query.events and not query.allow_no_history:
             raise StoreUnavailable() from error
         flags.append(Flag.NO_HISTORY)
-        return nothing
-    return serving.trie.index_of([event.item_id for event in history.events])
+        return _Read()
+
+
+def _of(history: History, trees: tuple[PooledTree, ...]) -> _Read:
+    return _Read(tuple(event.item_id for event in history.events), trees)

@@ -8,6 +8,8 @@ import numpy as np
 
 from specbeam.bundle import Fingerprints
 from specbeam.catalog import LeafSpec
+from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.shape import DraftShape
 from specbeam.decoding.tree import CandidateTree
 
 ForwardTimes: TypeAlias = tuple[tuple[int, int], ...]
@@ -53,6 +55,8 @@ class SessionSpec:
         max_rows: Row budget of one pass, the beams' own rows included.
         item_length: L.
         vocab_size: Number of vocabulary ids.
+        report_nodes: Most nodes per level whose scores the target reports; 0 = none.
+        own_draft: What to ask the drafter beside the target for, below the level-1 beams.
     """
 
     request_id: str
@@ -66,6 +70,8 @@ class SessionSpec:
     max_rows: int
     item_length: int
     vocab_size: int
+    report_nodes: int = 0
+    own_draft: DraftShape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,8 @@ class TargetTurn:
         cached_tokens: Prompt positions found instead of computed.
         forward_ms: Time inside forward passes, milliseconds.
         forwards: Each forward pass.
+        scored: Nodes the target scored, below the beams before the turn; None = not reported.
+        drafted: What the drafter beside the target proposes below `beams`; None = nothing.
     """
 
     beams: BeamPaths
@@ -111,6 +119,8 @@ class TargetTurn:
     cached_tokens: int = 0
     forward_ms: float = 0.0
     forwards: ForwardTimes = ()
+    scored: ScoredTree | None = None
+    drafted: ScoredTree | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,8 @@ class DraftedLevel:
         last: Whether this is the end of the proposal.
         forward_ms: Time inside forward passes since the last message, milliseconds.
         forwards: Each forward pass since the last message.
+        logprobs: Log-probability of each node given its parent, or nothing. Shape (n,) or (0,),
+            float32.
     """
 
     base_level: int
@@ -134,6 +146,7 @@ class DraftedLevel:
     last: bool
     forward_ms: float = 0.0
     forwards: ForwardTimes = ()
+    logprobs: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +156,12 @@ class ServedBundle:
     Attributes:
         fingerprints: Its content hashes.
         score_kind: VOCAB, LEVEL or TRIE; empty on the draft's side.
+        own_drafter: Name of the drafter beside the target; empty = none.
     """
 
     fingerprints: Fingerprints
     score_kind: str = ""
+    own_drafter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +214,14 @@ class TargetSession(Protocol):
         *,
         resume: BeamPaths | None = None,
         then: Step | None = None,
+        tree: CandidateTree | None = None,
     ) -> None:
         """Open the session.
 
         Args:
             spec: What to search for.
             resume: Exact beams of an earlier session to go on from.
+            tree: Candidates below the root, verified in the same pass as the prompt.
             then: Step to the last level, taken in the same turn; ends the sending side.
 
         Raises:

@@ -2,26 +2,49 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from orchestrator.auto import SpeculationChooser, prompt_bucket
 from orchestrator.bundles import BundleTable, Serving
-from orchestrator.filtering import RequestFilter, compile_filter
+from orchestrator.candidates import RequestCandidates
+from orchestrator.filtering import RequestFilter, compile_filter, compile_leaves
 from orchestrator.flags import Flag
-from orchestrator.history import load_history
+from orchestrator.history import RequestHistory, load_history
+from orchestrator.pool import TreePool
 from orchestrator.ports import BeamPaths, SessionSpec
 from orchestrator.query import TENANT, Answer, Limits, Query, Speculation
-from orchestrator.search import Searcher, SearchJob, SearchOutcome
+from orchestrator.search import Flow, Searcher, SearchJob, SearchOutcome
 from specbeam.catalog import LeafSpec, RankedItems, rank_items
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.shape import draft_shape
+from specbeam.drafting.candidates import UnitedCandidates
+from specbeam.drafting.registry import HEAD, MODEL
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import Internal, InvalidRequest, Violation
 from specbeam.runtime.filter_rules import unknown_tag_violations
-from specbeam.storage import HistoryStore
+from specbeam.storage import StateStore
 
 _NOTHING = np.zeros(0, np.int32)
+
+# Filters that leave a small part of the catalogue: the trees searched then say little to others.
+SELECTIVE = ("allow", "conditions")
+
+
+@dataclass(frozen=True, slots=True)
+class DraftingChoice:
+    """Who drafts, and how.
+
+    Attributes:
+        flow: Flow of requests that use drafts.
+        names: Drafters in use.
+        own_drafter: Whether a drafter lives beside the target now, for a bundle's name.
+    """
+
+    flow: Flow = Flow.ROOT_FIRST
+    names: tuple[str, ...] = (MODEL,)
+    own_drafter: Callable[[str], bool] = lambda name: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +60,20 @@ class Recommender:
         default_max_rows: Row budget of a pass when the request does not say.
         has_draft: Whether there is a draft service at all.
         max_history: Most stored events read.
+        drafting: Who drafts, and how.
+        pool: Verified trees of earlier requests; None = not kept.
     """
 
     bundles: BundleTable
-    store: HistoryStore
+    store: StateStore
     searcher: Searcher
     chooser: SpeculationChooser
     limits: Callable[[], Limits]
     default_max_rows: int
     has_draft: bool
     max_history: int
+    drafting: DraftingChoice = field(default_factory=lambda: DraftingChoice())
+    pool: TreePool | None = None
 
     async def recommend(self, query: Query, budget: CallBudget, request_id: str) -> Answer:
         """Return the best items for a request.
@@ -61,14 +88,20 @@ class Recommender:
         """
         serving = self.bundles.get(query.bundle)
         beam_width, max_rows = self._widths(query, serving)
-        started = time.perf_counter()
-        history = await load_history(self.store, query, serving, budget, self.max_history)
+        started, started_ms = time.perf_counter(), time.time_ns() // 1_000_000
+        readable = None if query.speculation is Speculation.OFF else self.pool
+        history = await load_history(self.store, query, serving, budget, self.max_history, readable)
         history_ms = (time.perf_counter() - started) * 1e3
         trie = serving.trie
         prompt = serving.bundle.template.render(trie.paths(history.prompt_items))
         chosen = await compile_filter(query, serving, history.seen_items)
         spec = _session_spec(request_id, serving, prompt, beam_width, max_rows, chosen.leaves)
-        outcome = await self._search(query, serving, spec, budget, chosen.kind)
+        if self.pool is not None and chosen.kind not in SELECTIVE:
+            spec = replace(spec, report_nodes=self.pool.nodes)
+        outcome = await self._search(query, serving, spec, budget, chosen.kind, history)
+        if self.pool is not None:
+            scored = outcome.work.scored
+            self.pool.offer(serving, query.user_id, history.prompt_items, scored, started_ms)
         ranked = _rank(serving, outcome.beams, query.num_items, chosen)
         entries = await serving.items.entries(ranked.items) if query.include_metadata else ()
         return Answer(
@@ -109,17 +142,53 @@ class Recommender:
         spec: SessionSpec,
         budget: CallBudget,
         filter_kind: str,
+        history: RequestHistory,
     ) -> SearchOutcome:
         key = (serving.name, spec.beam_width, prompt_bucket(len(spec.prompt)), filter_kind)
         speculate = query.speculation is Speculation.ON
-        if query.speculation is Speculation.AUTO and self.has_draft:
+        if query.speculation is Speculation.AUTO and self._can_draft(serving):
             speculate = self.chooser.choose(key)
-        job = SearchJob(spec, serving.fan_outs, budget, speculate)
+        job = SearchJob(spec, serving.fan_outs, budget)
+        if speculate:
+            job = await self._with_drafters(job, serving, history)
         outcome = await self.searcher.run(job)
         # Without a draft it was neither of the two ways.
         if Flag.NO_DRAFT not in outcome.flags:
             self.chooser.record(key, speculated=outcome.speculated, ms=outcome.search_ms)
+        if isinstance(job.candidates, RequestCandidates):
+            return replace(outcome, sources=dict(job.candidates.united.nodes))
         return outcome
+
+    def _can_draft(self, serving: Serving) -> bool:
+        informed = any(drafter.informed for drafter in serving.drafters.values())
+        return self.has_draft or informed or self._own_drafter(serving)
+
+    def _own_drafter(self, serving: Serving) -> bool:
+        return HEAD in self.drafting.names and self.drafting.own_drafter(serving.name)
+
+    async def _with_drafters(
+        self, job: SearchJob, serving: Serving, history: RequestHistory
+    ) -> SearchJob:
+        """Return the job with every drafter that is in use and there."""
+        spec = job.spec
+        flow = self.drafting.flow
+        if self._own_drafter(serving) and flow is Flow.ROOT_FIRST:
+            shape = draft_shape(serving.fan_outs, 1, spec.beam_width, spec.max_rows)
+            spec = replace(spec, own_draft=shape if shape.levels else None)
+        united = UnitedCandidates(
+            trie=serving.trie,
+            score_kind=spec.score_kind,
+            beam_width=spec.beam_width,
+            max_rows=spec.max_rows,
+            drafters=serving.drafters,
+            history=history.prompt_items.astype(np.int64),
+            leaf_filter=await compile_leaves(spec.leaves, serving),
+            pool=history.pool,
+        )
+        use_model = MODEL in self.drafting.names
+        return replace(
+            job, spec=spec, flow=flow, candidates=RequestCandidates(united), use_model=use_model
+        )
 
 
 def _session_spec(

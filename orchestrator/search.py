@@ -1,15 +1,19 @@
-"""One exact search: the target's turns, helped by drafts or not."""
+"""One exact search: the target's turns, helped by drafters or not."""
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from orchestrator.breaker import Breaker
 from orchestrator.budget import draft_timeout_s
+from orchestrator.candidates import Candidates
 from orchestrator.drafting import Drafting
 from orchestrator.driving import TargetDriver, TargetWork
 from orchestrator.flags import Flag
 from orchestrator.ports import (
+    ROOT,
     BeamPaths,
     DraftPort,
     PlainSteps,
@@ -18,10 +22,21 @@ from orchestrator.ports import (
     Step,
     TargetPort,
 )
-from specbeam.decoding.shape import draft_shape
+from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.shape import DraftShape, draft_shape
+from specbeam.decoding.tree import CandidateTree
+from specbeam.drafting.registry import HEAD, MODEL
 from specbeam.runtime.deadlines import CallBudget
 
 _log = logging.getLogger(__name__)
+
+
+class Flow(Enum):
+    """How the target is driven; names equal those of the API without their prefix."""
+
+    PLAIN = "PLAIN"
+    ROOT_FIRST = "ROOT_FIRST"
+    ONE_PASS = "ONE_PASS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +47,21 @@ class SearchJob:
         spec: What to search for.
         fan_outs: Mean children per node by level. Length L.
         budget: Time left for the request.
-        speculate: Whether to use drafts.
+        flow: How to drive the target; anything but PLAIN uses drafters.
+        candidates: Makes the trees; not used by PLAIN.
+        use_model: Whether to ask the draft service.
     """
 
     spec: SessionSpec
     fan_outs: tuple[float, ...]
     budget: CallBudget
-    speculate: bool
+    flow: Flow = Flow.PLAIN
+    candidates: Candidates | None = None
+    use_model: bool = True
+
+    def shape(self, beams: BeamPaths) -> DraftShape:
+        """Return what a model drafter is asked for below beams."""
+        return draft_shape(self.fan_outs, beams.level, self.spec.beam_width, self.spec.max_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +71,31 @@ class SearchOutcome:
     Attributes:
         beams: Whole items, or none.
         work: What the target did.
-        speculated: Whether a flow with drafts was chosen.
+        flow: The flow that was chosen.
         rounds: Trees sent to the target.
-        drafted_nodes: Nodes the drafts proposed.
-        draft_ms: Time waited for the draft, milliseconds.
+        drafted_nodes: Nodes of these trees.
+        draft_ms: Time waited for the draft service, milliseconds.
         draft_forwards: Forward passes of the draft.
         flags: What was not as usual.
         search_ms: Time of the whole search, milliseconds.
+        sources: Drafted nodes by the drafter that spoke most for them.
     """
 
     beams: BeamPaths
     work: TargetWork
-    speculated: bool
+    flow: Flow
     rounds: int = 0
     drafted_nodes: int = 0
     draft_ms: float = 0.0
     draft_forwards: tuple[tuple[int, int], ...] = ()
     flags: tuple[Flag, ...] = ()
     search_ms: float = 0.0
+    sources: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def speculated(self) -> bool:
+        """Whether a flow with drafters was chosen."""
+        return self.flow is not Flow.PLAIN
 
 
 @dataclass(slots=True)
@@ -94,25 +124,39 @@ class Searcher:
         started = time.perf_counter()
         driver = TargetDriver(self.target, job.spec, job.budget)
         try:
-            if job.speculate:
-                return await self._speculative(job, driver, started)
-            return await _plain(job, driver, started)
+            if job.flow is Flow.PLAIN or job.candidates is None:
+                return await _plain(job, driver, started)
+            draft = self.draft if job.use_model else None
+            drafting = Drafting(draft, self.breaker)
+            search = _Speculative(job, job.candidates, driver, drafting, self.draft_timeout_ms)
+            return await search.run(started)
         finally:
             driver.close()
 
-    async def _speculative(
-        self, job: SearchJob, driver: TargetDriver, started: float
-    ) -> SearchOutcome:
-        drafting = Drafting(self.draft, self.breaker)
-        rounds = 0
+
+class _Speculative:
+    """One search with drafters, root first or in one pass; both go on alike after a miss."""
+
+    def __init__(
+        self,
+        job: SearchJob,
+        candidates: Candidates,
+        driver: TargetDriver,
+        drafting: Drafting,
+        draft_timeout_ms: float,
+    ) -> None:
+        self._job, self._candidates, self._driver = job, candidates, driver
+        self._drafting, self._draft_timeout_ms = drafting, draft_timeout_ms
+        self._rounds = self._nodes = 0
+
+    async def run(self, started: float) -> SearchOutcome:
+        """Open, verify trees until the end."""
+        driver, drafting = self._driver, self._drafting
         try:
-            drafting.start(job.spec, job.budget.for_call())
-            alone = not drafting.usable and job.spec.item_length > 1
-            await driver.open(RunToEnd() if alone else None)
+            drafting.start(self._job.spec, self._job.budget.for_call())
+            await self._open()
             while not driver.finished:
-                step = await self._next_step(job, driver, drafting, rounds)
-                rounds += not isinstance(step, PlainSteps | RunToEnd)
-                await driver.advance(step)
+                await driver.advance(await self._next_step())
         finally:
             drafting.stop()
         if drafting.problem:
@@ -120,25 +164,63 @@ class Searcher:
         return SearchOutcome(
             beams=driver.beams,
             work=driver.work,
-            speculated=True,
-            rounds=rounds,
-            drafted_nodes=drafting.drafted_nodes,
+            flow=self._job.flow,
+            rounds=self._rounds,
+            drafted_nodes=self._nodes,
             draft_ms=drafting.wait_ms,
             draft_forwards=tuple(drafting.forwards),
-            flags=() if drafting.flag is None else (drafting.flag,),
+            flags=self._flags(),
             search_ms=(time.perf_counter() - started) * 1e3,
         )
 
-    async def _next_step(
-        self, job: SearchJob, driver: TargetDriver, drafting: Drafting, rounds: int
-    ) -> Step:
-        spec = job.spec
-        shape = draft_shape(job.fan_outs, driver.beams.level, spec.beam_width, spec.max_rows)
-        if not drafting.usable or not shape.levels or rounds >= spec.item_length:
+    def _flags(self) -> tuple[Flag, ...]:
+        """Without a draft service there is nothing amiss as long as somebody else drafts."""
+        flag, drafting = self._drafting.flag, self._drafting
+        missed = self._job.use_model and (drafting.has_service or not self._others_speak)
+        return (flag,) if flag is not None and missed else ()
+
+    @property
+    def _others_speak(self) -> bool:
+        return self._candidates.speaks or self._job.spec.own_draft is not None
+
+    async def _open(self) -> None:
+        job, driver = self._job, self._driver
+        if job.flow is Flow.ONE_PASS:
+            tree = await self._tree(ROOT)
+            if tree is not None:
+                await driver.open(tree=tree)
+                return
+        alone = not self._drafting.usable and not self._others_speak
+        await driver.open(RunToEnd() if alone and job.spec.item_length > 1 else None)
+
+    async def _next_step(self) -> Step:
+        if self._rounds >= self._job.spec.item_length:
             return RunToEnd()
-        timeout_s = draft_timeout_s(job.budget, self.draft_timeout_ms)
-        tree = await drafting.propose(driver.beams, shape, spec, timeout_s)
-        return tree if tree is not None and len(tree) else RunToEnd()
+        tree = await self._tree(self._driver.beams)
+        return RunToEnd() if tree is None else tree
+
+    async def _tree(self, beams: BeamPaths) -> CandidateTree | None:
+        """Return the union of what the drafters say below exact beams; None for nothing.
+
+        Levels of few children are taken whole by the target: that cannot miss.
+        """
+        shape = self._job.shape(beams)
+        if not shape.levels:
+            return None
+        proposals: dict[str, ScoredTree] = {}
+        drafted = self._driver.drafted
+        if drafted is not None and drafted.base_level == beams.level:
+            proposals[HEAD] = drafted
+        if self._drafting.usable:
+            timeout_s = draft_timeout_s(self._job.budget, self._draft_timeout_ms)
+            model = await self._drafting.propose(beams, shape, self._job.spec, timeout_s)
+            if model is not None:
+                proposals[MODEL] = model
+        tree = self._candidates.tree(beams, proposals)
+        if tree is not None:
+            self._rounds += 1
+            self._nodes += len(tree)
+        return tree
 
 
 async def _plain(job: SearchJob, driver: TargetDriver, started: float) -> SearchOutcome:
@@ -147,6 +229,6 @@ async def _plain(job: SearchJob, driver: TargetDriver, started: float) -> Search
     return SearchOutcome(
         beams=driver.beams,
         work=driver.work,
-        speculated=False,
+        flow=Flow.PLAIN,
         search_ms=(time.perf_counter() - started) * 1e3,
     )

@@ -2,11 +2,14 @@
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from specbeam.drafting.registry import drafter_names
 from specbeam.runtime.settings import CommaSeparated, ServiceSettings, settings_config
 
 SpeculationDefault = Literal["auto", "on", "off"]
+FlowChoice = Literal["root-first", "one-pass"]
+ALL_DRAFTERS = ("model", "head", "pool", "cooccurrence", "popularity")
 
 
 class OrchestratorSettings(ServiceSettings):
@@ -39,6 +42,21 @@ class OrchestratorSettings(ServiceSettings):
     speculation: SpeculationDefault = Field(
         "auto", description="Used when a request leaves it open: auto, on or off."
     )
+    drafters: CommaSeparated = Field(
+        ALL_DRAFTERS,
+        description="Who may draft, separated by commas: model (the draft service), head (beside "
+        "the target), pool, cooccurrence, popularity; each only where the bundle has it.",
+    )
+    flow: FlowChoice = Field(
+        "root-first",
+        description="Draft below the exact first level, or send the tree with the prompt.",
+    )
+    pool_nodes: int = Field(
+        64, ge=0, le=4096, description="Nodes per level of the trees kept in the pool; 0 = none."
+    )
+    pool_trees: int = Field(
+        9, ge=1, le=64, description="Verified trees read from the pool for a request."
+    )
     exploration: float = Field(
         0.02, ge=0, le=0.5, description="Share of auto requests that try the slower way."
     )
@@ -55,3 +73,11 @@ class OrchestratorSettings(ServiceSettings):
     poll_interval_s: float = Field(
         1.0, gt=0, le=60, description="Seconds between looks at the target and the draft service."
     )
+
+    @field_validator("drafters")
+    @classmethod
+    def _known_drafters(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in drafter_names()]
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: there are {', '.join(drafter_names())}")
+        return names

@@ -220,4 +220,5 @@ def _decode_fingerprints(message: types_pb2.Fingerprints) -> Fingerprints:
 
 def _decode_debug(message: types_pb2.DebugInfo) -> DebugInfo:
     forwards = (ForwardInterval(f.service, f.start_ns, f.end_ns) for f in message.forwards)
-    return DebugInfo(tuple(message.prompt_token_ids), tuple(forwards))
+    sources = {source.name: source.nodes for source in message.draft_sources}
+    return DebugInfo(tuple(message.prompt_token_ids), tuple(forwards), sources)

@@ -1,7 +1,7 @@
 """What the Python client takes and returns."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypedDict
@@ -153,10 +153,11 @@ class ForwardInterval:
 
 @dataclass(frozen=True, slots=True)
 class DebugInfo:
-    """The prompt as the models got it, and every forward pass behind an answer."""
+    """The prompt as the models got it, every forward pass, and drafted nodes by drafter."""
 
     prompt_token_ids: tuple[int, ...]
     forwards: tuple[ForwardInterval, ...]
+    draft_sources: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A target and a draft service without a wire, whose faults are scripted."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +15,26 @@ from orchestrator.ports import (
     Step,
     TargetTurn,
 )
+from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
 
 LENGTH = 4
+
+
+@dataclass
+class FakeCandidates:
+    """Passes on what the draft service proposes; `own` is what others would say."""
+
+    speaks: bool = False
+    own: int = 0
+
+    def tree(self, beams: BeamPaths, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
+        for tree in proposals.values():
+            if len(tree):
+                return CandidateTree(beams.level, tree.parents, tree.tokens)
+        if not self.speaks:
+            return None
+        return CandidateTree(beams.level, np.zeros(1, np.int64), np.full(1, self.own))
 
 
 def beams(level: int, width: int = 2) -> BeamPaths:
@@ -54,10 +71,18 @@ class FakeTargetSession:
         self.ended = ""
 
     async def send_open(
-        self, spec: SessionSpec, *, resume: BeamPaths | None = None, then: Step | None = None
+        self,
+        spec: SessionSpec,
+        *,
+        resume: BeamPaths | None = None,
+        then: Step | None = None,
+        tree: CandidateTree | None = None,
     ) -> None:
         self._target.log.append(("open", resume.level if resume else 0))
         first = resume.level if resume else 1
+        if tree is not None:
+            self._target.log.append(("with CandidateTree", tree.base_level))
+            first += 1
         if then is not None:
             self._target.log.append((f"then {type(then).__name__}", first))
             first += then.count if isinstance(then, PlainSteps) else LENGTH

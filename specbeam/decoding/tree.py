@@ -31,11 +31,13 @@ class CandidateTree:
         parents: 0 .. W' - 1 name the current beams in ascending node order, W' + i names drafted
             node i; parents come before children.  Shape (n,), int64.
         tokens: vocabulary id of each drafted node.  Shape (n,), int64.
+        complete: nothing is to be added to it; else levels of few children are taken whole.
     """
 
     base_level: int
     parents: np.ndarray
     tokens: np.ndarray
+    complete: bool = False
 
     def __len__(self) -> int:
         """Number of drafted nodes."""
@@ -117,6 +119,8 @@ def widen_exhaustively(
     budget: int,
     alive: NodeTest,
     needs_row: NodeTest,
+    *,
+    complete: bool = False,
 ) -> dict[int, np.ndarray]:
     """Cut a tree to `budget` rows and add whole levels where nodes have few children.
 
@@ -130,6 +134,7 @@ def widen_exhaustively(
         budget: rows that may be used below the beams.
         alive: whether the request's filter leaves something below a node.
         needs_row: whether a node is not free (see `Expansion`).
+        complete: only cut, add no level.
 
     Returns:
         Nodes that need a row by level, best first; every ancestor below the beams is among them or
@@ -142,7 +147,8 @@ def widen_exhaustively(
     skipped = np.zeros(len(parents), np.int64)
     for level in range(beams.level + 1, trie.depth):
         nodes = _with_parents(trie, level, drafted.get(level), parents)
-        nodes = _ordered_union(nodes, _children_if_thin(trie, level, parents))
+        if not complete:
+            nodes = _ordered_union(nodes, _children_if_thin(trie, level, parents))
         if not len(nodes):
             break
         nodes = nodes[alive(level, nodes)]

@@ -5,6 +5,7 @@ A drafter that needs no device is one file in `sources/` with one class whose na
 
     class MineDrafter:
         name = "mine"
+        informed = True                 # says something about this request, not about all alike
 
         @classmethod
         def load(cls, bundle): ...      # None where the bundle has not what it needs
@@ -35,6 +36,7 @@ class LocalDrafter(Protocol):
     """A drafter that needs no device; called on the event loop, so it must take microseconds."""
 
     name: ClassVar[str]
+    informed: ClassVar[bool]
 
     @classmethod
     def load(cls, bundle: Bundle) -> LocalDrafter | None:

@@ -28,6 +28,9 @@ from specbeam.drafting.question import DraftQuestion
 # The error of a score grows by this factor from level to level.  Of 0.8, 1.0, 1.3 and 1.7, the last
 # two covered most (150 validation users, Beauty); see docs/drafters.md.
 LEVEL_ERROR = 1.5
+# Nodes this far below the W-th best of their level get no row even where there is room: rows cost,
+# and on the same users none of them was missed.
+LOWEST_MARGIN = -2.0
 
 # A question about nodes of one level: (level, nodes (n,)) -> (n,) bool.
 NodeTest = Callable[[int, np.ndarray], np.ndarray]
@@ -163,28 +166,28 @@ def _choose(
     needs_row: NodeTest,
 ) -> United:
     """Spend the budget, most likely nodes first; a node never comes before its parent."""
-    margins, costs, reserved, depth = [], [], [], []
+    margins, costs, depth = [], [], []
     margin_above = np.full(num_beams, np.inf)
     skipped_above = np.zeros(num_beams, np.int64)
     error = 1.0
     for number, level in enumerate(levels, start=base_level + 1):
         rank = min(width, len(level.scores))
         threshold = np.partition(level.scores, len(level.scores) - rank)[len(level.scores) - rank]
-        margin = np.minimum((level.scores - threshold) / error, margin_above[level.parents])
+        margin = np.where(level.reserved, np.inf, (level.scores - threshold) / error)
+        margin = np.minimum(margin, margin_above[level.parents])
         needed = needs_row(number, level.nodes)
         above = skipped_above[level.parents]
         margins.append(margin)
         # Free nodes between a row and the row above it need theirs too (see `widen_exhaustively`).
         costs.append(np.where(needed, above + 1, 0))
-        reserved.append(level.reserved)
         depth.append(np.full(len(margin), number))
         margin_above, skipped_above = margin, np.where(needed, 0, above + 1)
         error *= LEVEL_ERROR
-    flat_depth, cost = np.concatenate(depth), np.concatenate(costs)
-    keys = (flat_depth, -np.concatenate(margins), ~np.concatenate(reserved))
-    order = np.lexsort(keys)
+    flat_depth, cost, margin = map(np.concatenate, (depth, costs, margins))
+    order = np.lexsort((flat_depth, -margin))
+    order = order[margin[order] >= LOWEST_MARGIN]
     taken = order[np.cumsum(cost[order]) <= budget]
-    chosen = np.zeros(len(order), bool)
+    chosen = np.zeros(len(margin), bool)
     chosen[taken] = True
     return _tree(base_level, num_beams, trie, levels, margins, chosen, int(cost[taken].sum()))
 
@@ -211,7 +214,7 @@ def _tree(
         number_above = np.full(len(margin), -1)
         number_above[places] = offset + np.arange(len(places))
         offset += len(places)
-    tree = CandidateTree(base_level, np.concatenate(parents), np.concatenate(tokens))
+    tree = CandidateTree(base_level, np.concatenate(parents), np.concatenate(tokens), complete=True)
     return United(tree, np.concatenate(sources), rows)
 
 

@@ -22,6 +22,7 @@ class PoolDrafter:
     """
 
     name = "pool"
+    informed = True
 
     @classmethod
     def load(cls, bundle: Bundle) -> PoolDrafter:

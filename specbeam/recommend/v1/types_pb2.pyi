@@ -78,7 +78,7 @@ class _SpeculationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Speculati
     SPECULATION_OFF: _Speculation.ValueType  # 1
     """Plain beam search of the target."""
     SPECULATION_ON: _Speculation.ValueType  # 2
-    """Draft whenever the draft service can."""
+    """Draft whenever some drafter can."""
     SPECULATION_AUTO: _Speculation.ValueType  # 3
     """The server chooses what it expects to be faster."""
 
@@ -90,7 +90,7 @@ SPECULATION_UNSPECIFIED: Speculation.ValueType  # 0
 SPECULATION_OFF: Speculation.ValueType  # 1
 """Plain beam search of the target."""
 SPECULATION_ON: Speculation.ValueType  # 2
-"""Draft whenever the draft service can."""
+"""Draft whenever some drafter can."""
 SPECULATION_AUTO: Speculation.ValueType  # 3
 """The server chooses what it expects to be faster."""
 Global___Speculation: _TypeAlias = Speculation  # noqa: Y015
@@ -135,6 +135,8 @@ class _DegradedFlagEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degraded
     """The stored history could not be read, and the caller allowed that."""
     DEGRADED_FLAG_UNKNOWN_HISTORY_ITEMS_SKIPPED: _DegradedFlag.ValueType  # 6
     """Some items of the history are not in the catalogue and were skipped."""
+    DEGRADED_FLAG_NO_POOL: _DegradedFlag.ValueType  # 7
+    """Verified trees of earlier requests could not be read; they only save time."""
 
 class DegradedFlag(_DegradedFlag, metaclass=_DegradedFlagEnumTypeWrapper):
     """What was not as usual in an answer. In exact modes the items are exact for the
@@ -155,6 +157,8 @@ DEGRADED_FLAG_NO_HISTORY: DegradedFlag.ValueType  # 5
 """The stored history could not be read, and the caller allowed that."""
 DEGRADED_FLAG_UNKNOWN_HISTORY_ITEMS_SKIPPED: DegradedFlag.ValueType  # 6
 """Some items of the history are not in the catalogue and were skipped."""
+DEGRADED_FLAG_NO_POOL: DegradedFlag.ValueType  # 7
+"""Verified trees of earlier requests could not be read; they only save time."""
 Global___DegradedFlag: _TypeAlias = DegradedFlag  # noqa: Y015
 
 class _Flow:
@@ -169,6 +173,8 @@ class _FlowEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Flow.ValueType],
     """Level by level, without a draft."""
     FLOW_ROOT_FIRST: _Flow.ValueType  # 2
     """The prompt first, then drafts below the exact first level."""
+    FLOW_ONE_PASS: _Flow.ValueType  # 3
+    """Drafts below the root, verified in the same pass as the prompt."""
 
 class Flow(_Flow, metaclass=_FlowEnumTypeWrapper):
     """How the target was driven."""
@@ -179,6 +185,8 @@ FLOW_PLAIN: Flow.ValueType  # 1
 """Level by level, without a draft."""
 FLOW_ROOT_FIRST: Flow.ValueType  # 2
 """The prompt first, then drafts below the exact first level."""
+FLOW_ONE_PASS: Flow.ValueType  # 3
+"""Drafts below the root, verified in the same pass as the prompt."""
 Global___Flow: _TypeAlias = Flow  # noqa: Y015
 
 @_typing.final
@@ -462,7 +470,7 @@ class Work(_message.Message):
     because there was no choice.
     """
     drafted_nodes: _builtins.int
-    """Nodes the drafts proposed."""
+    """Nodes of the trees sent to the target."""
     dropped_nodes: _builtins.int
     """Proposed nodes the target threw away."""
     rounds: _builtins.int
@@ -570,6 +578,7 @@ class DebugInfo(_message.Message):
 
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     FORWARDS_FIELD_NUMBER: _builtins.int
+    DRAFT_SOURCES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The prompt as the models got it."""
@@ -578,16 +587,49 @@ class DebugInfo(_message.Message):
     def forwards(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForwardInterval]:
         """Every forward pass behind the answer, in order of start."""
 
+    @_builtins.property
+    def draft_sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftSource]:
+        """Who drafted, most nodes first."""
+
     def __init__(
         self,
         *,
         prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         forwards: _abc.Iterable[Global___ForwardInterval] | None = ...,
+        draft_sources: _abc.Iterable[Global___DraftSource] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forwards", b"forwards", "prompt_token_ids", b"prompt_token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_sources", b"draft_sources", "forwards", b"forwards", "prompt_token_ids", b"prompt_token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DebugInfo: _TypeAlias = DebugInfo  # noqa: Y015
+
+@_typing.final
+class DraftSource(_message.Message):
+    """One drafter's part in the trees sent to the target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the drafter: "model", "head", "pool", "cooccurrence", "popularity", or one
+    of the server's own.
+    """
+    nodes: _builtins.int
+    """Nodes it spoke most for."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        nodes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "nodes", b"nodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DraftSource: _TypeAlias = DraftSource  # noqa: Y015

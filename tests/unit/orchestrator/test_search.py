@@ -9,7 +9,7 @@ import pytest
 from orchestrator.breaker import Breaker
 from orchestrator.flags import Flag
 from orchestrator.ports import DraftFailed, SessionLost, SessionSpec, TargetTurn
-from orchestrator.search import Searcher, SearchJob, SearchOutcome
+from orchestrator.search import Flow, Searcher, SearchJob, SearchOutcome
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import DeadlineSpent, Internal, Overloaded, TargetUnavailable
 from tests import orchestrator_fakes as fakes
@@ -18,9 +18,19 @@ FAT = (50.0, 50.0, 2.0, 1.5)
 
 
 def _job(
-    spec: SessionSpec, *, speculate: bool, fan_outs: Any = FAT, left_s: float = 5.0
+    spec: SessionSpec,
+    *,
+    speculate: bool = True,
+    fan_outs: Any = FAT,
+    left_s: float = 5.0,
+    flow: Flow = Flow.ROOT_FIRST,
+    candidates: fakes.FakeCandidates | None = None,
+    use_model: bool = True,
 ) -> SearchJob:
-    return SearchJob(spec, fan_outs, CallBudget(time.monotonic() + left_s), speculate)
+    budget = CallBudget(time.monotonic() + left_s)
+    candidates = candidates or fakes.FakeCandidates()
+    flow = flow if speculate else Flow.PLAIN
+    return SearchJob(spec, fan_outs, budget, flow, candidates, use_model)
 
 
 async def _run(target: Any, draft: Any, job: SearchJob, **options: Any) -> SearchOutcome:
@@ -69,6 +79,51 @@ async def test_without_a_draft_service(spec: SessionSpec) -> None:
     outcome = await _run(target, None, _job(spec, speculate=True))
     assert target.log == [("open", 0), ("then RunToEnd", 1)]
     assert (outcome.flags, outcome.beams.level) == ((Flag.NO_DRAFT,), 4)
+
+
+async def test_other_drafters_do_without_a_draft_service(spec: SessionSpec) -> None:
+    target = fakes.FakeTarget()
+    job = _job(spec, candidates=fakes.FakeCandidates(speaks=True))
+    outcome = await _run(target, None, job)
+    assert target.log == [("open", 0), ("CandidateTree", 1), ("RunToEnd", 3)]
+    assert (outcome.flags, outcome.rounds, outcome.drafted_nodes) == ((), 1, 1)
+
+
+async def test_other_drafters_go_on_when_the_draft_service_fails(spec: SessionSpec) -> None:
+    target = fakes.FakeTarget()
+    draft = fakes.FakeDraft(lambda b: [], opening=DraftFailed("gone"))
+    outcome = await _run(target, draft, _job(spec, candidates=fakes.FakeCandidates(speaks=True)))
+    assert [name for name, _ in target.log] == ["open", "CandidateTree", "RunToEnd"]
+    assert outcome.flags == (Flag.NO_DRAFT,)
+
+
+async def test_draft_service_that_is_not_wanted_is_not_asked(spec: SessionSpec) -> None:
+    draft = fakes.FakeDraft(lambda b: [fakes.drafted(b.level, b.level + 1, [0])])
+    outcome = await _run(fakes.FakeTarget(), draft, _job(spec, use_model=False))
+    assert (outcome.flags, outcome.rounds, draft.sessions) == ((), 0, [])
+
+
+async def test_one_pass_sends_the_tree_with_the_prompt(spec: SessionSpec) -> None:
+    target = fakes.FakeTarget()
+    draft = fakes.FakeDraft(lambda b: [fakes.drafted(b.level, b.level + 1, [0])])
+    outcome = await _run(target, draft, _job(spec, flow=Flow.ONE_PASS))
+    assert target.log == [("open", 0), ("with CandidateTree", 0), ("RunToEnd", 2)]
+    assert (outcome.flow, outcome.rounds, outcome.beams.level) == (Flow.ONE_PASS, 1, 4)
+
+
+async def test_one_pass_without_a_tree_is_a_plain_search(spec: SessionSpec) -> None:
+    target = fakes.FakeTarget()
+    outcome = await _run(target, None, _job(spec, flow=Flow.ONE_PASS))
+    assert target.log == [("open", 0), ("then RunToEnd", 1)]
+    assert outcome.rounds == 0
+
+
+async def test_one_pass_that_lost_its_session_goes_on(spec: SessionSpec, lost: SessionLost) -> None:
+    target = fakes.FakeTarget(faults=[lost])
+    draft = fakes.FakeDraft(lambda b: [fakes.drafted(b.level, b.level + 1, [0])])
+    outcome = await _run(target, draft, _job(spec, flow=Flow.ONE_PASS))
+    assert target.log[:4] == [("open", 0), ("with CandidateTree", 0)] * 2
+    assert outcome.beams.level == 4
 
 
 @pytest.mark.parametrize("where", ["open", "propose"])
