@@ -120,7 +120,7 @@ class SearchBench:
             max_item_tokens=bundle.trie.depth,
         )
         self.target = ModelRunner.load(bundle.target_dir, config)
-        self.draft = ModelRunner.load(bundle.drafter_dir(bundle.manifest.drafters[0]), config)
+        self.draft = ModelRunner.load(bundle.drafter_dir(bundle.model_drafters()[0]), config)
         self.target_search = open_search(bundle, self.target)
         self.draft_search = open_search(bundle, self.draft)
         self.baseline = _load_baseline(bundle, spec.dtype) if spec.with_a0 else None

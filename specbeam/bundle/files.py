@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specbeam.bundle.checks import consistency_problems, file_problems
+from specbeam.bundle.drafters import MODEL, read_description
 from specbeam.bundle.manifest import BundleError, Manifest
 from specbeam.bundle.prompt import PromptTemplate
 from specbeam.catalog import CatalogError, ItemTrie
@@ -48,8 +49,25 @@ class Bundle:
         return self.path / "catalog.parquet"
 
     def drafter_dir(self, name: str) -> Path:
-        """Checkpoint directory of a drafter."""
+        """Directory of a drafter."""
         return self.path / "drafters" / name
+
+    def drafters_of(self, kind: str) -> tuple[str, ...]:
+        """Return the names of the drafters of a kind, in the manifest's order.
+
+        Raises:
+            BundleError: a drafter does not say of what kind it is.
+        """
+        names = self.manifest.drafters
+        return tuple(n for n in names if read_description(self.drafter_dir(n))["kind"] == kind)
+
+    def model_drafters(self) -> tuple[str, ...]:
+        """Return the names of the drafters that are models, which the draft service can run.
+
+        Raises:
+            BundleError: a drafter does not say of what kind it is.
+        """
+        return self.drafters_of(MODEL)
 
     @property
     def max_prompt_tokens(self) -> int:

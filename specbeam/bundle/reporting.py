@@ -13,7 +13,7 @@ from typing import Any
 
 from specbeam.bundle.digests import digest_file
 from specbeam.bundle.files import load_bundle
-from specbeam.bundle.manifest import BundleError
+from specbeam.bundle.replacing import put_in_place, read_report
 
 _REPORT, _MANIFEST = "report.json", "manifest.json"
 
@@ -34,7 +34,7 @@ def add_to_report(directory: Path | str, key: str, value: Mapping[str, Any]) -> 
     """
     path = Path(directory)
     bundle = load_bundle(path, checkpoints=False)
-    report = _read_report(path / _REPORT)
+    report = read_report(path / _REPORT)
     report[key] = dict(value)
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.resolve().parent))
     try:
@@ -47,21 +47,9 @@ def add_to_report(directory: Path | str, key: str, value: Mapping[str, Any]) -> 
         (work / _MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         shutil.copymode(path, work)
         load_bundle(work, checkpoints=False)  # nothing is put in place that cannot be opened
-        _swap(work, path.resolve())
+        put_in_place(work, path.resolve())
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _read_report(file: Path) -> dict[str, Any]:
-    try:
-        report = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise BundleError([f"report.json cannot be read: {error}"]) from error
-    if not isinstance(report, dict):
-        raise BundleError(["report.json is not an object"])
-    return report
 
 
 def _link_tree(source: Path, destination: Path) -> None:
@@ -81,16 +69,3 @@ def _link_tree(source: Path, destination: Path) -> None:
         return {_REPORT, _MANIFEST} & set(names) if top else ignored(folder, names)
 
     shutil.copytree(source, destination, dirs_exist_ok=True, copy_function=link, ignore=ignore)
-
-
-def _swap(new: Path, path: Path) -> None:
-    """Put `new` in the place of `path`; the older one stays as `.old` until that is done."""
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    path.rename(old)
-    try:
-        new.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

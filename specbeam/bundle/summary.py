@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from specbeam.bundle.checkpoint import Checkpoint, read_checkpoint
+from specbeam.bundle.drafters import MODEL, read_description
 from specbeam.bundle.files import Bundle
 from specbeam.bundle.manifest import FORMAT_VERSION
 from specbeam.bundle.prompt import FixedSegment, PromptTemplate
@@ -31,10 +32,7 @@ def summarise(bundle: Bundle) -> dict[str, Any]:
         "target": _model(bundle, "target/", read_checkpoint(bundle.target_dir)),
         "adapter": bundle.adapter_dir is not None,
         "tokenizer": bundle.tokenizer_dir is not None,
-        "drafters": {
-            name: _model(bundle, f"drafters/{name}/", read_checkpoint(bundle.drafter_dir(name)))
-            for name in manifest.drafters
-        },
+        "drafters": {name: _drafter(bundle, name) for name in manifest.drafters},
         "catalogue": _catalogue(bundle),
         "prompt": {
             "text": describe_prompt(bundle.template),
@@ -75,9 +73,17 @@ def _describe(segment: FixedSegment) -> str:
     return json.dumps(segment.text, ensure_ascii=False)
 
 
+def _drafter(bundle: Bundle, name: str) -> dict[str, Any]:
+    """Return a drafter's kind, with what is known of a model or what another kind says itself."""
+    folder, directory = f"drafters/{name}/", bundle.drafter_dir(name)
+    description = read_description(directory)
+    if description["kind"] != MODEL:
+        return {**description, "bytes": _bytes(bundle, folder)}
+    return {"kind": MODEL, **_model(bundle, folder, read_checkpoint(directory))}
+
+
 def _model(bundle: Bundle, folder: str, checkpoint: Checkpoint) -> dict[str, Any]:
     config: Mapping[str, Any] = checkpoint.config
-    contents = bundle.manifest.contents.items()
     return {
         "model_type": checkpoint.model_type,
         "parameters": checkpoint.num_parameters,
@@ -86,8 +92,13 @@ def _model(bundle: Bundle, folder: str, checkpoint: Checkpoint) -> dict[str, Any
         "hidden_size": config.get("hidden_size"),
         "vocab_size": checkpoint.vocab_size,
         "max_positions": checkpoint.max_positions,
-        "bytes": sum(size for name, (size, _) in contents if name.startswith(folder)),
+        "bytes": _bytes(bundle, folder),
     }
+
+
+def _bytes(bundle: Bundle, folder: str) -> int:
+    contents = bundle.manifest.contents.items()
+    return sum(size for name, (size, _) in contents if name.startswith(folder))
 
 
 def _catalogue(bundle: Bundle) -> dict[str, Any]:

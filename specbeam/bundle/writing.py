@@ -15,13 +15,11 @@ from typing import Any
 from specbeam.bundle.checkpoint import adapter_files, model_files, read_checkpoint, tokenizer_files
 from specbeam.bundle.digests import Contents, Progress, copy_files, digest_file, digest_of
 from specbeam.bundle.digests import no_progress as tell_nobody
+from specbeam.bundle.drafters import DESCRIPTION, drafter_files, model_description
 from specbeam.bundle.files import Bundle, load_bundle
 from specbeam.bundle.manifest import BundleError, Fingerprints, LevelTokens, Manifest
 from specbeam.bundle.prompt import PromptTemplate
 from specbeam.catalog import ItemTrie
-
-_DRAFTER_FILE = "drafter.json"
-_MODEL_DRAFTER = '{"kind": "model"}\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,7 @@ class BundleParts:
         vocab_size: vocabulary size of all models.
         target_dir: Hugging Face checkpoint to copy (config.json, *.safetensors).
         levels: codebooks, one per level of the trie, or none.
-        drafters: checkpoint directories by drafter name; one without a drafter.json is of kind
-            "model".
+        drafters: directories by drafter name: checkpoints, or what a drafter.json says they are.
         adapter_dir: LoRA adapter of the target, in peft's layout.
         tokenizer_dir: where the tokenizer files lie; the target's own folder may be one.
         items_file: catalog.parquet to copy (titles, topics).
@@ -125,15 +122,18 @@ def _files(parts: BundleParts) -> dict[str, Path]:
     """
     problems: list[str] = []
     folders: dict[str, list[Path]] = {}
-    for folder, source in _checkpoints(parts).items():
+    files: dict[str, Path] = {}
+    try:
+        read_checkpoint(parts.target_dir)
+        folders["target"] = model_files(parts.target_dir)
+    except BundleError as error:
+        problems += error.problems
+    for name, source in parts.drafters.items():
         try:
-            read_checkpoint(source)
-            folders[folder] = model_files(source)
+            found = drafter_files(source)
+            files |= {f"drafters/{name}/{file}": place for file, place in found.items()}
         except BundleError as error:
             problems += error.problems
-    for name, source in parts.drafters.items():
-        if (source / _DRAFTER_FILE).is_file():
-            folders.setdefault(f"drafters/{name}", []).append(source / _DRAFTER_FILE)
     try:
         if (adapter := _adapter_of(parts)) is not None:
             folders["target/adapter"] = adapter_files(adapter)
@@ -143,16 +143,9 @@ def _files(parts: BundleParts) -> dict[str, Path]:
         folders["tokenizer"] = tokenizer_files(parts.tokenizer_dir)
     if problems:
         raise BundleError(problems)
-    files = {f"{folder}/{file.name}": file for folder, some in folders.items() for file in some}
+    files |= {f"{folder}/{file.name}": file for folder, some in folders.items() for file in some}
     files |= {file.name: file for file in parts.extra_files}
     return files if parts.items_file is None else files | {"catalog.parquet": parts.items_file}
-
-
-def _checkpoints(parts: BundleParts) -> dict[str, Path]:
-    return {
-        "target": parts.target_dir,
-        **{f"drafters/{name}": source for name, source in parts.drafters.items()},
-    }
 
 
 def _adapter_of(parts: BundleParts) -> Path | None:
@@ -169,9 +162,9 @@ def _write_own_files(parts: BundleParts, work: Path) -> Contents:
         "report.json": json.dumps(dict(parts.report), indent=2, sort_keys=True) + "\n",
     }
     for name in parts.drafters:
-        file = f"drafters/{name}/{_DRAFTER_FILE}"
+        file = f"drafters/{name}/{DESCRIPTION}"
         if not (work / file).exists():
-            texts[file] = _MODEL_DRAFTER
+            texts[file] = model_description()
     for name, text in texts.items():
         (work / name).write_text(text, encoding="utf-8")
     files = {name: work / name for name in ("catalog.idx", *texts)}

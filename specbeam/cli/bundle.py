@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from specbeam.cli import exit_codes
+from specbeam.cli.bundle_drafter import add_drafter, remove_drafter
 from specbeam.cli.bundle_pack import pack
 from specbeam.cli.output import print_json, print_table, progress_console
 
@@ -16,12 +17,13 @@ DTYPES = ("fp32", "bf16", "fp64")
 BUNDLE = click.Path(path_type=Path)
 
 
-@click.group(help="Pack an existing checkpoint as a bundle; show or verify one.")
+@click.group(help="Pack an existing checkpoint as a bundle; show, verify or extend one.")
 def bundle() -> None:
     """Group of the bundle commands."""
 
 
-bundle.add_command(pack)
+for command in (pack, add_drafter, remove_drafter):
+    bundle.add_command(command)
 
 
 @bundle.command(epilog="Example: specbeam bundle show beauty.bundle --json")
@@ -77,13 +79,21 @@ def verify(bundle_dir: Path, deep: bool, dtype: str, device: str, as_json: bool)
 
 def _print_summary(summary: dict[str, Any], directory: Path) -> None:
     """Print a summary as tables."""
+    from specbeam.bundle.drafters import MODEL
+
     catalogue, prompt = summary["catalogue"], summary["prompt"]
-    models = {"target": summary["target"], **summary["drafters"]}
+    drafters = summary["drafters"].items()
+    models = [_model_row(name, one) for name, one in drafters if one["kind"] == MODEL]
+    others = [
+        (name, one["kind"], _size(one["bytes"])) for name, one in drafters if one["kind"] != MODEL
+    ]
     print_table(
         f"{summary['name']}: {directory} ({_size(summary['bytes'])}, {summary['created_at']})",
         ("model", "family", "parameters", "stored as", "layers", "width", "vocabulary", "size"),
-        [_model_row(name, model) for name, model in models.items()],
+        [_model_row("target", summary["target"]), *models],
     )
+    if others:
+        print_table("other drafters", ("drafter", "kind", "size"), others)
     print_table(
         f"{catalogue['items']:,} items, {catalogue['paths']:,} paths of "
         f"{'at most ' * catalogue['lengths_differ']}{catalogue['item_length']} tokens",

@@ -11,7 +11,8 @@ def deep_problems(
 ) -> list[str]:
     """Load every model of a bundle and let it answer; return what went wrong.
 
-    The target runs one search in two ways that must agree, a drafter proposes one tree.
+    The target runs one search in two ways that must agree, a draft model proposes one tree; tables
+    of other drafters are read.
 
     Args:
         directory: a bundle that is sound on disk.
@@ -23,6 +24,7 @@ def deep_problems(
     from draft_service.settings import DraftSettings
     from draft_service.warmup import check_proposal
     from specbeam.bundle import BundleError, load_bundle
+    from specbeam.drafting.sources.cooccurrence import CooccurrenceDrafter
     from target_service.model import load_target
     from target_service.settings import TargetSettings
     from target_service.warmup import check_search
@@ -44,7 +46,8 @@ def deep_problems(
         )
     except BundleError as error:
         problems += error.problems
-    for name in load_bundle(directory, verify=False).manifest.drafters:
+    bundle = load_bundle(directory, verify=False)
+    for name in bundle.model_drafters():
         try:
             note(f"drafter {name}: one proposal")
             check_proposal(
@@ -60,4 +63,9 @@ def deep_problems(
             )
         except BundleError as error:
             problems += error.problems
+    try:
+        if CooccurrenceDrafter.load(bundle) is not None:
+            note("co-occurrence table read")
+    except BundleError as error:
+        problems += error.problems
     return problems

@@ -129,8 +129,8 @@ def _chosen(services: str, bundle: Bundle) -> tuple[str, ...]:
     unknown = sorted(set(names) - set(ALL))
     if unknown or not names:
         raise click.UsageError(f"--services takes {', '.join(ALL)}, not {', '.join(unknown)!r}")
-    if "draft" in names and not bundle.manifest.drafters:
-        progress_console().print("the bundle has no drafter: no draft service")
+    if "draft" in names and not bundle.model_drafters():
+        progress_console().print("the bundle has no model among its drafters: no draft service")
         names = tuple(name for name in names if name != "draft")
     return names
 

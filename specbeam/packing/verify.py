@@ -11,6 +11,7 @@ from specbeam.bundle import BundleError, Manifest, PromptTemplate
 from specbeam.bundle.checkpoint import adapter_files, read_checkpoint
 from specbeam.bundle.checks import consistency_problems, file_problems
 from specbeam.bundle.digests import Progress, digest_of, no_progress
+from specbeam.bundle.drafters import DESCRIPTION, MODEL, read_description
 from specbeam.catalog import CatalogError, ItemTrie
 from specbeam.packing.tables import read_rows
 
@@ -75,21 +76,38 @@ def _unlisted(directory: Path, manifest: Manifest) -> list[str]:
 
 def _model_problems(directory: Path, manifest: Manifest) -> list[str]:
     problems: list[str] = []
-    folders = {"target": "target", **{name: f"drafters/{name}" for name in manifest.drafters}}
-    for name, folder in folders.items():
+    folders = ["target", *_drafter_folders(directory, manifest, problems)]
+    for folder in folders:
         checkpoint = _part(problems, lambda folder=folder: read_checkpoint(directory / folder))  # type: ignore[misc]
         if checkpoint is not None and checkpoint.vocab_size != manifest.vocab_size:
             problems.append(
                 f"{folder}: a vocabulary of {checkpoint.vocab_size:,} tokens, the manifest says "
                 f"{manifest.vocab_size:,}"
             )
-        if name != "target" and f"{folder}/drafter.json" not in manifest.contents:
-            problems.append(f"{folder}/drafter.json is not listed in the manifest")
     if any(name.startswith("target/adapter/") for name in manifest.contents):
         _part(problems, lambda: adapter_files(directory / "target" / "adapter"))
     if digest_of(manifest.contents, "target/") != manifest.fingerprints.model:
         problems.append("target/ is not the model the manifest names")
     return problems
+
+
+def _drafter_folders(directory: Path, manifest: Manifest, problems: list[str]) -> list[str]:
+    """Return the folders of drafters that are models; look at the descriptions of all."""
+    models = []
+    for name in manifest.drafters:
+        folder = f"drafters/{name}"
+        if f"{folder}/{DESCRIPTION}" not in manifest.contents:
+            problems.append(f"{folder}/{DESCRIPTION} is not listed in the manifest")
+        description = _part(problems, lambda folder=folder: read_description(directory / folder))  # type: ignore[misc]
+        if description is None:
+            continue
+        if description["kind"] == MODEL:
+            models.append(folder)
+        if description.get("catalog", manifest.fingerprints.catalog) != (
+            manifest.fingerprints.catalog
+        ):
+            problems.append(f"{folder} belongs to another catalogue: add the drafter again")
+    return models
 
 
 def _item_problems(file: Path, trie: ItemTrie) -> list[str]:

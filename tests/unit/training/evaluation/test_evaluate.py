@@ -179,7 +179,7 @@ def test_a_failed_report_leaves_the_bundle_as_it_was(
     def refuse(new: Path, path: Path) -> None:
         raise OSError("no")
 
-    monkeypatch.setattr("specbeam.bundle.reporting._swap", refuse)
+    monkeypatch.setattr("specbeam.bundle.reporting.put_in_place", refuse)
     with pytest.raises(OSError, match="no"):
         add_to_report(bundle_copy.path, "evaluation", {})
     load_bundle(bundle_copy.path, verify=True)

@@ -1,0 +1,1 @@
+"""Building drafters that are added to a bundle when its target exists."""
