@@ -30,6 +30,7 @@ class CooccurrenceDrafter:
     """Scores a child by the neighbours of the latest items below it, and by popularity."""
 
     name = "cooccurrence"
+    informed = True
 
     def __init__(self, trie: ItemTrie, table: NeighbourTable) -> None:
         """Join a table with its catalogue."""

@@ -18,6 +18,7 @@ class PopularityDrafter:
     """Scores a child by the interactions with the items below it, counted once more per item."""
 
     name = "popularity"
+    informed = False
 
     def __init__(self, trie: ItemTrie) -> None:
         """Sum up the popularity of all items."""
