@@ -125,6 +125,7 @@ def encode_level(job: JobResult[LevelResult]) -> draft_service_pb2.DraftResponse
             tokens=encode_tokens(drafted.tokens),
             last=drafted.last,
             stats=_encode_stats(drafted.forwards, drafted.rows, job.queue_ms),
+            logprobs=drafted.logprobs.tolist(),
         )
     )
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from specbeam.bundle import Bundle, BundleError
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
-from specbeam.model_service.loading import load_runner, open_bundle, open_search
+from specbeam.model_service.loading import drafter_kind, load_runner, open_bundle, open_search
 
 KIND = "model"
 
@@ -100,11 +99,7 @@ def _check_drafter(bundle: Bundle, drafter: str) -> None:
     if drafter not in known:
         there = f"it has {', '.join(known)}" if known else "it has none"
         raise BundleError([f"the bundle has no drafter {drafter!r}; {there}"])
-    try:
-        text = (bundle.drafter_dir(drafter) / "drafter.json").read_text(encoding="utf-8")
-        kind = json.loads(text)["kind"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError([f"drafters/{drafter}/drafter.json cannot be read: {error}"]) from error
+    kind = drafter_kind(bundle, drafter)
     if kind != KIND:
         raise BundleError([f"drafter {drafter!r} is of kind {kind!r}; only {KIND!r} is served"])
 

@@ -61,6 +61,7 @@ class LevelResult:
         rows: rows computed.
         last: whether nothing follows in this proposal.
         forwards: (start, end) of each forward pass, CLOCK_MONOTONIC nanoseconds.
+        logprobs: log-probability of each node given its parent.  Shape (n,), float32.
     """
 
     base_level: int
@@ -70,6 +71,7 @@ class LevelResult:
     rows: int
     last: bool
     forwards: Forwards
+    logprobs: np.ndarray
 
 
 def known_beams(trie: ItemTrie, paths: np.ndarray, scores: np.ndarray) -> tuple[Beams, np.ndarray]:
@@ -150,8 +152,8 @@ class DraftingSession:
         base = proposal.beams.level
         self._level += 1
         if drafted is None:
-            none = np.zeros(0, np.int64)
-            return LevelResult(base, self._level, none, none, 0, True, forwards)
+            none, no_scores = np.zeros(0, np.int64), np.zeros(0, np.float32)
+            return LevelResult(base, self._level, none, none, 0, True, forwards, no_scores)
         if drafted.level == base + 1:
             parents = proposal.numbers[drafted.parents]
         else:
@@ -161,5 +163,12 @@ class DraftingSession:
         deepest = min(base + proposal.levels, self._model.bundle.trie.depth - 1)
         last = drafted.level >= deepest or not len(drafted.tokens)
         return LevelResult(
-            base, drafted.level, parents, drafted.tokens, drafted.rows, last, forwards
+            base,
+            drafted.level,
+            parents,
+            drafted.tokens,
+            drafted.rows,
+            last,
+            forwards,
+            drafted.logprobs,
         )

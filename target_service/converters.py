@@ -6,6 +6,7 @@ from specbeam import __version__
 from specbeam.bundle import Manifest
 from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
 from specbeam.model_service.host import ModelHost
 from specbeam.runtime.device_thread import JobResult
@@ -23,8 +24,9 @@ from specbeam.runtime.session_header import (
 from specbeam.runtime.session_search import filter_violations, to_leaf_spec, width_violations
 from specbeam.runtime.session_tokens import decode_tokens, encode_tokens
 from specbeam.target.v1alpha1 import session_pb2, target_service_pb2
-from target_service.model import TargetModel
+from target_service.model import Limits, TargetModel
 from target_service.session import (
+    OwnDraft,
     PlainSteps,
     RunToEnd,
     SearchRequest,
@@ -35,6 +37,8 @@ from target_service.session import (
 
 # A tree many times the row limit cannot be of use; the rest is dropped unseen.
 _MAX_TREE_NODES = 8192
+# What is reported must fit one message.
+_MAX_REPORTED_NODES = 4096
 _TORCH_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
 
 
@@ -65,7 +69,7 @@ def decode_open(request: target_service_pb2.VerifyRequest, model: TargetModel) -
 
 
 def decode_search(request: target_service_pb2.SearchRequest, model: TargetModel) -> SearchRequest:
-    """Return what a search without a draft looks for, its step included.
+    """Return what a search in one call looks for, its step included.
 
     Raises:
         InvalidRequest: It breaks a rule.
@@ -92,8 +96,7 @@ def _decode_open(message: target_service_pb2.Open, model: TargetModel) -> Search
     found += width_violations(message.search, max_beam_width=limits.max_beam_width)
     trie = model.bundle.trie
     found += filter_violations(message.search, num_leaves=trie.num_leaves, tags=trie.tags)
-    if message.tree.tokens or message.tree.parents:
-        found.append(Violation("open.tree", "must be empty; send it with an advance"))
+    found += _open_violations(message)
     resume, problems = _decode_resume(message, trie)
     raise_if_any(found + problems)
     return SearchRequest(
@@ -102,7 +105,28 @@ def _decode_open(message: target_service_pb2.Open, model: TargetModel) -> Search
         max_rows=min(message.search.max_rows or limits.max_rows, limits.max_rows),
         leaves=to_leaf_spec(message.search),
         resume=resume,
+        tree=_decode_tree(message.tree) if message.HasField("tree") else None,
+        report_nodes=min(message.search.report_nodes, _MAX_REPORTED_NODES),
+        own_draft=_decode_own_draft(message, limits),
     )
+
+
+def _open_violations(message: target_service_pb2.Open) -> list[Violation]:
+    found = []
+    if message.HasField("tree") and message.HasField("resume"):
+        found.append(Violation("open.tree", "cannot go with open.resume"))
+    if message.HasField("own_draft") and not message.own_draft.levels:
+        found.append(Violation("open.own_draft.levels", "must be at least 1"))
+    return found
+
+
+def _decode_own_draft(message: target_service_pb2.Open, limits: Limits) -> OwnDraft | None:
+    if not message.HasField("own_draft"):
+        return None
+    asked, width = message.own_draft, message.search.beam_width
+    # More nodes than a pass has rows cannot be of use.
+    most = max(limits.max_rows, width)
+    return OwnDraft(asked.levels, min(asked.max_nodes or width, most))
 
 
 def decode_advance(request: target_service_pb2.VerifyRequest, level: int) -> Step:
@@ -165,6 +189,17 @@ def encode_turn(job: JobResult[TurnResult]) -> target_service_pb2.VerifyResponse
                 for start, end in result.forwards
             ],
         ),
+        scored=[_encode_scored(tree) for tree in turn.scored],
+        drafted=None if result.drafted is None else _encode_scored(result.drafted),
+    )
+
+
+def _encode_scored(tree: ScoredTree) -> session_pb2.ScoredTree:
+    return session_pb2.ScoredTree(
+        base_level=tree.base_level,
+        parents=tree.parents.tolist(),
+        tokens=encode_tokens(tree.tokens),
+        logprobs=tree.logprobs.tolist(),
     )
 
 
@@ -186,6 +221,7 @@ def encode_info(host: ModelHost[TargetModel]) -> target_service_pb2.GetInfoRespo
             )
             for level, below in zip(trie.levels, trie.levels[1:], strict=False)
         ],
+        own_drafter=model.own_drafter_name,
     )
     return target_service_pb2.GetInfoResponse(
         bundles=[bundle],

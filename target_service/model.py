@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from specbeam.bundle import Bundle
+from safetensors import SafetensorError
+
+from specbeam.bundle import Bundle, BundleError
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
-from specbeam.model_service.loading import load_runner, open_bundle, open_search
+from specbeam.engine.own_drafter import OWN_DRAFTERS, OwnDrafter
+from specbeam.model_service.loading import drafter_kind, load_runner, open_bundle, open_search
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,15 @@ class TargetModel:
         bundle: the bundle it comes from.
         search: the model with its KV slots, and the catalogue on its device.
         limits: what one session may ask for.
+        own_drafter: the drafter beside the target, or None.
+        own_drafter_name: its name in the bundle; empty without one.
     """
 
     bundle: Bundle
     search: SearchModel
     limits: Limits
+    own_drafter: OwnDrafter | None = None
+    own_drafter_name: str = ""
 
     @property
     def runner(self) -> ModelRunner:
@@ -53,14 +60,14 @@ class TargetModel:
 def scratch_rows(item_length: int, max_rows: int, max_beam_width: int) -> int:
     """Return the tree rows a KV slot must have room for, so that no session can run out of them.
 
-    Every pass decides at least one level and the root needs no tree row, so a session runs at
-    most L - 1 passes with rows.  One pass adds at most max_rows rows, or one row per beam where
-    the beams alone are more (rows of beams are never cut).  A session resumed on level j first
-    adds the beams' ancestors, which are the rows of the passes it skips.  Rows that became
+    The prompt's pass adds at most max_rows rows.  It decides level 1 and every later pass one level
+    at least, so there are at most L - 1 of them.  Each adds at most max_rows rows, or one row per
+    beam where the beams alone are more (rows of beams are never cut).  A session resumed on level j
+    first adds the beams' ancestors, which are the rows of the passes it skips.  Rows that became
     useless are dropped on the way, but a hostile tree can make all of them useful; hence no
     discount.
     """
-    return max(1, item_length - 1) * max(max_rows, max_beam_width)
+    return max_rows + (item_length - 1) * max(max_rows, max_beam_width)
 
 
 def load_target(
@@ -83,4 +90,18 @@ def load_target(
     )
     runner = load_runner(bundle, bundle.target_dir, config)
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
-    return TargetModel(bundle, open_search(bundle, runner), limits)
+    search = open_search(bundle, runner)
+    return TargetModel(bundle, search, limits, *_open_own_drafter(bundle, search))
+
+
+def _open_own_drafter(bundle: Bundle, search: SearchModel) -> tuple[OwnDrafter | None, str]:
+    """The first drafter of the bundle that lives beside a target, and its name."""
+    for name in bundle.manifest.drafters:
+        loader = OWN_DRAFTERS.get(drafter_kind(bundle, name))
+        if loader is not None:
+            try:
+                return loader(bundle.drafter_dir(name), search), name
+            except (OSError, ValueError, SafetensorError) as error:
+                line = (str(error).splitlines() or [type(error).__name__])[0]
+                raise BundleError([f"drafters/{name}/ cannot be loaded: {line}"]) from error
+    return None, ""

@@ -51,7 +51,7 @@ class TargetServicer(target_service_pb2_grpc.TargetServiceServicer):
     async def Search(
         self, request: target_service_pb2.SearchRequest, context: _Context
     ) -> target_service_pb2.SearchResponse:
-        """Run a whole search without a draft; see target_service.proto."""
+        """Run a whole search in one call; see target_service.proto."""
         budget = self._host.admit(context)
         search = converters.decode_search(request, self._host.model)
         leaf_filter = await self._host.compile(search.leaves)

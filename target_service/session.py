@@ -9,6 +9,7 @@ import numpy as np
 
 from specbeam.catalog import LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
 from specbeam.engine import BeamSession, Turn
 from target_service.model import TargetModel
@@ -27,27 +28,6 @@ class RunToEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchRequest:
-    """What a session searches for, checked.
-
-    Attributes:
-        prompt: vocabulary ids.  Shape (P,), int64.
-        beam_width: W.
-        max_rows: most tree rows of one pass.
-        leaves: which leaves may be returned.
-        resume: exact beams of an earlier session, or None to start at the root.
-        then: step to take in the same turn as the prompt, or None.
-    """
-
-    prompt: np.ndarray
-    beam_width: int
-    max_rows: int
-    leaves: LeafSpec = field(default_factory=LeafSpec)
-    resume: Beams | None = None
-    then: PlainSteps | RunToEnd | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class VerifyTree:
     """Verify a tree in one pass.
 
@@ -58,6 +38,46 @@ class VerifyTree:
 
     tree: CandidateTree
     cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDraft:
+    """What is asked of the drafter beside the target.
+
+    Attributes:
+        levels: levels to draft below the beams.
+        max_nodes: most nodes on one level.
+    """
+
+    levels: int
+    max_nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What a session searches for, checked.
+
+    Attributes:
+        prompt: vocabulary ids.  Shape (P,), int64.
+        beam_width: W.
+        max_rows: most tree rows of one pass.
+        leaves: which leaves may be returned.
+        resume: exact beams of an earlier session, or None to start at the root.
+        then: step to take in the same turn as the prompt, or None.
+        tree: verified in the same pass as the prompt, or None.
+        report_nodes: most nodes of a level that are reported; 0 = none.
+        own_draft: what to ask of the drafter beside the target after each turn, or None.
+    """
+
+    prompt: np.ndarray
+    beam_width: int
+    max_rows: int
+    leaves: LeafSpec = field(default_factory=LeafSpec)
+    resume: Beams | None = None
+    then: PlainSteps | RunToEnd | None = None
+    tree: VerifyTree | None = None
+    report_nodes: int = 0
+    own_draft: OwnDraft | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +102,15 @@ class TurnResult:
         paths: padded token path of each beam.  Shape (W', level), int32.
         finished: whether the beams are whole items or none is alive.
         forwards: (start, end) of each forward pass, CLOCK_MONOTONIC nanoseconds.
+        drafted: what the drafter beside the target proposes below the beams; None when it was not
+            asked, is not there, or nothing is left to draft.
     """
 
     turn: Turn
     paths: np.ndarray
     finished: bool
     forwards: tuple[tuple[int, int], ...]
+    drafted: ScoredTree | None = None
 
 
 class TargetSession:
@@ -114,7 +137,10 @@ class TargetSession:
 
         A step that came with the request is taken in the same turn.
         """
-        search = BeamSession(self._model.search, self._request.beam_width, self._filter)
+        request = self._request
+        search = BeamSession(
+            self._model.search, request.beam_width, self._filter, request.report_nodes
+        )
         self._search = search
         return self._run(search, lambda: self._open(search))
 
@@ -135,13 +161,30 @@ class TargetSession:
         meter.take()  # of a turn that failed half-way
         turn = work()
         self.level = turn.beams.level
-        paths = turn.beams.paths(self._model.bundle.trie)
-        return TurnResult(turn, paths, search.finished, meter.take())
+        paths, drafted = turn.beams.paths(self._model.bundle.trie), self._draft(search)
+        return TurnResult(turn, paths, search.finished, meter.take(), drafted)
+
+    def _draft(self, search: BeamSession) -> ScoredTree | None:
+        asked, drafter = self._request.own_draft, self._model.own_drafter
+        if asked is None or drafter is None or search.finished:
+            return None
+        if search.beams.level + 1 == self._model.bundle.trie.depth:
+            return None  # the last level is never drafted
+        return drafter.propose(
+            search.root_hidden,
+            search.beams,
+            asked.levels,
+            asked.max_nodes,
+            self._request.beam_width,
+            self._filter,
+        )
 
     def _open(self, search: BeamSession) -> Turn:
-        turn = search.open(self._request.prompt, self._request.resume)
-        then = self._request.then
-        return turn if then is None else turn.then(self._go_on(search, then))
+        request = self._request
+        turn = Turn(search.beams, dropped_nodes=0 if request.tree is None else request.tree.cut)
+        tree = None if request.tree is None else request.tree.tree
+        turn = turn.then(search.open(request.prompt, request.resume, tree, request.max_rows))
+        return turn if request.then is None else turn.then(self._go_on(search, request.then))
 
     def _advance(self, search: BeamSession, step: Step) -> Turn:
         if isinstance(step.how, VerifyTree):

@@ -9,12 +9,14 @@ import torch
 
 from specbeam.catalog import FilterCompiler, ItemFilter, ItemTrie, pad_paths
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.device_expansion import DeviceExpansion, Step
+from specbeam.decoding.device_expansion import DeviceExpansion
+from specbeam.decoding.device_steps import Step
 from specbeam.decoding.expansion import Allowed
 from specbeam.decoding.scoring import ColumnMap, LevelScores, Scoring
 
 VOCABULARY = 40
 WIDTH = 6
+REPORT = 9
 
 
 def catalogue() -> ItemTrie:
@@ -62,4 +64,4 @@ class Selection:
         for level, (nodes, scores) in self._scores.items():
             part = self.expansion.score(level, nodes, scores, self.allowed)
             scored[level] = self.expansion.merge(None, part)
-        return self.expansion.walk(Beams.root(), scored, WIDTH, self.allowed)
+        return self.expansion.walk(Beams.root(), scored, WIDTH, self.allowed, REPORT)

@@ -9,14 +9,14 @@ import torch
 
 from specbeam.catalog import PAD, ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.device_steps import Step, read_back, read_children
 from specbeam.decoding.expansion import Allowed, Expansion, ScoredLevel, Verified
+from specbeam.decoding.reporting import join_scored
 from specbeam.decoding.scoring import LevelScores, Scoring
 from specbeam.decoding.upload import upload
 
 # Copies of shared leaf counts kept on the device (4 bytes a leaf each).
 MAX_SHARED_COUNTS = 16
-
-Step = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +134,14 @@ class DeviceExpansion(Expansion[torch.Tensor]):
         scored: dict[int, ScoredLevel[torch.Tensor]],
         width: int,
         allowed: Allowed,
+        report: int = 0,
     ) -> Verified:
         """See `Expansion.verify`; computed to the deepest possible level with flags, read once."""
-        return _read_back(beams.level, self.walk(beams, scored, width, allowed))
+        steps = self.walk(beams, scored, width, allowed, report)
+        decided = read_back(beams.level, steps)
+        levels = decided.level - beams.level
+        tree = join_scored(self.trie, beams, width, read_children(steps[:levels]))
+        return Verified(decided, levels, tree)
 
     @torch.inference_mode()
     def walk(
@@ -145,21 +150,20 @@ class DeviceExpansion(Expansion[torch.Tensor]):
         scored: dict[int, ScoredLevel[torch.Tensor]],
         width: int,
         allowed: Allowed,
+        report: int = 0,
     ) -> list[Step]:
-        """Queue every level that may turn out to be decided; nothing is read from the device.
-
-        Returns:
-            Per level the nodes and scores of the next level's beams, and whether all beams of the
-            level were free or scored.
-        """
+        """Queue every level that may turn out to be decided; nothing is read from the device."""
         nodes, scores = self._tensor(beams.nodes), self._tensor(beams.scores, np.float64)
         level = beams.level
         steps: list[Step] = []
         while level < self.depth and (level in scored or self._has_free_nodes):
             logprobs, known = self._known(level, nodes, scored.get(level), allowed.bound)
             complete = (known | torch.isneginf(scores)).all()
+            children = None
+            if report and level + 1 < self.depth:
+                children = self._best_children(level, nodes, scores, logprobs, report)
             nodes, scores = self._expand(level, nodes, scores, logprobs, width)
-            steps.append((nodes, scores, complete))
+            steps.append(Step(nodes, scores, complete, children))
             level += 1
         return steps
 
@@ -208,6 +212,25 @@ class DeviceExpansion(Expansion[torch.Tensor]):
         # A dead position may point past its parent's children; node 0 keeps gathers in range.
         return torch.where(torch.isneginf(next_scores), 0, next_nodes), next_scores
 
+    def _best_children(
+        self,
+        level: int,
+        nodes: torch.Tensor,
+        scores: torch.Tensor,
+        logprobs: torch.Tensor,
+        count: int,
+    ) -> torch.Tensor:
+        """Children of exact beams to report; see `Step.children`."""
+        of_children = logprobs.to(torch.float64)
+        candidates = (scores[:, None] + of_children).reshape(-1)
+        best = select_top(candidates, min(count, len(candidates)))
+        parent = torch.div(best, logprobs.shape[1], rounding_mode="floor")
+        child = self._first_child[level][nodes[parent]] + (best - parent * logprobs.shape[1])
+        # Dead beams stand between live ones; the host knows the live ones only.
+        place = (~torch.isneginf(scores)).cumsum(0) - 1
+        told = place[parent], child, candidates[best], of_children.reshape(-1)[best]
+        return torch.stack([values.double() for values in told])
+
     @torch.inference_mode()
     def logprobs_of(
         self,
@@ -230,16 +253,6 @@ def _contains(members: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(index, dtype=torch.bool)
     place = torch.searchsorted(members, index.long()).clamp_(max=len(members) - 1)
     return members[place] == index
-
-
-def _read_back(base_level: int, steps: list[Step]) -> Verified:
-    complete = torch.stack([flag for _, _, flag in steps]).tolist() if steps else [False]
-    if not complete[0]:
-        raise AssertionError("verification needs a scored row for every exact beam")
-    levels = complete.index(False) if False in complete else len(complete)
-    nodes, scores = steps[levels - 1][0].cpu().numpy(), steps[levels - 1][1].cpu().numpy()
-    live = ~np.isneginf(scores)
-    return Verified(Beams(base_level + levels, nodes[live], scores[live]), levels)
 
 
 def select_top(ranks: torch.Tensor, width: int) -> torch.Tensor:

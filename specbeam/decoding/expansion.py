@@ -16,6 +16,7 @@ import torch
 
 from specbeam.catalog import PAD, ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.scoring import LevelScores, Scoring
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
@@ -42,10 +43,12 @@ class Verified:
     Attributes:
         beams: exact beams of the deepest decided level.
         levels: levels decided, at least one.
+        scored: what was scored below the beams before, as far as asked for; None = nothing.
     """
 
     beams: Beams
     levels: int
+    scored: ScoredTree | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,12 @@ class Expansion(ABC, Generic[Array]):
 
     @abstractmethod
     def verify(
-        self, beams: Beams, scored: dict[int, ScoredLevel[Array]], width: int, allowed: Allowed
+        self,
+        beams: Beams,
+        scored: dict[int, ScoredLevel[Array]],
+        width: int,
+        allowed: Allowed,
+        report: int = 0,
     ) -> Verified:
         """Decide as many levels as the scored rows allow.
 
@@ -163,6 +171,8 @@ class Expansion(ABC, Generic[Array]):
             scored: scored rows by level.
             width: W.
             allowed: the request's filter.
+            report: most nodes of a decided level that are reported, at least W; 0 = none.  See
+                `reporting`.
 
         Source: AtSpeed (arXiv 2410.05165), strict verification, algorithm 1; ties broken by
         ascending path, which the paper leaves open.

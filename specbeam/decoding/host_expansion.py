@@ -8,6 +8,7 @@ import torch
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.expansion import Allowed, Expansion, ScoredLevel, Verified
+from specbeam.decoding.reporting import ScoredChildren, join_scored
 from specbeam.decoding.scoring import LevelScores, Scoring
 
 # Child tables are kept whole, upper levels first, up to this size in all (8 MB); the children of
@@ -88,18 +89,33 @@ class HostExpansion(Expansion[np.ndarray]):
         scored: dict[int, ScoredLevel[np.ndarray]],
         width: int,
         allowed: Allowed,
+        report: int = 0,
     ) -> Verified:
         """See `Expansion.verify`."""
         level, nodes, scores = beams.level, beams.nodes, beams.scores
+        found: list[ScoredChildren] = []
         while level < self.depth and len(nodes):
             logprobs = self._known(level, nodes, scored.get(level), allowed)
             if logprobs is None:
                 break
+            if report and level + 1 < self.depth:
+                found.append(self._best_children(level, nodes, scores, logprobs, report))
             nodes, scores = self._expand(level, nodes, scores, logprobs, width)
             level += 1
         if level == beams.level:
             raise AssertionError("verification needs a scored row for every exact beam")
-        return Verified(Beams(level, nodes, scores), level - beams.level)
+        tree = join_scored(self.trie, beams, width, found)
+        return Verified(Beams(level, nodes, scores), level - beams.level, tree)
+
+    def _best_children(
+        self, level: int, nodes: np.ndarray, scores: np.ndarray, logprobs: np.ndarray, count: int
+    ) -> ScoredChildren:
+        """The best live children of exact beams, in ascending node order."""
+        candidates = (logprobs + scores[:, None]).ravel()
+        best = select_top_host(candidates, count)
+        parents, slot = np.divmod(best, logprobs.shape[1])
+        first = self.trie.levels[level].first_child_of(nodes[parents])
+        return ScoredChildren(parents, first + slot, candidates[best], logprobs.ravel()[best])
 
     def _expand(
         self,

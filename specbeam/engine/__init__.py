@@ -5,7 +5,8 @@ from specbeam.engine.drafter import DraftedLevel, DraftSession
 from specbeam.engine.kv_pool import NoFreeSlotError
 from specbeam.engine.runner import ModelRunner, RunnerConfig
 from specbeam.engine.search import SearchSpec, SpeculationSpec, plain_search, speculative_search
-from specbeam.engine.session import BeamSession, SearchModel, Turn
+from specbeam.engine.search_model import SearchModel
+from specbeam.engine.session import BeamSession, Turn
 from specbeam.engine.support import ContextTooShortError, UnsupportedModelError
 
 __all__ = [

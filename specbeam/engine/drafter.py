@@ -10,7 +10,8 @@ import numpy as np
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.draft import Frontier, propose_level
-from specbeam.engine.session import RowScorer, SearchModel
+from specbeam.engine.row_scorer import RowScorer
+from specbeam.engine.search_model import SearchModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,14 @@ class DraftedLevel:
             into the nodes of the level before.  Shape (n,).
         tokens: vocabulary ids.  Shape (n,).
         rows: rows of the forward that scored the parents.
+        logprobs: the drafter's log-probability of each node given its parent.  Shape (n,), float32.
     """
 
     level: int
     parents: np.ndarray
     tokens: np.ndarray
     rows: int
+    logprobs: np.ndarray
 
 
 class DraftSession:
@@ -79,7 +82,8 @@ class DraftSession:
                 frontier, child_nodes, logprobs, width, max(max_nodes, width)
             )
             tokens = self._trie.levels[level + 1].tokens_of(frontier.nodes)
-            yield DraftedLevel(level + 1, parents, tokens, rows)
+            given_parent = logprobs[parents, frontier.nodes - child_nodes[parents, 0]]
+            yield DraftedLevel(level + 1, parents, tokens, rows, given_parent.astype(np.float32))
 
     def _add_rows(self, level: int, nodes: np.ndarray) -> int:
         needed = nodes[self._scorer.needs_row(level, nodes)]

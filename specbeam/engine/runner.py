@@ -51,7 +51,7 @@ class RunnerConfig:
 class ModelRunner:
     """A causal LM with preallocated KV slots.  All calls come from one thread.
 
-    On CUDA `prefill` and `forward_rows` queue their work and return without waiting for it.
+    On CUDA the passes queue their work and return without waiting for it.
 
     Attributes:
         config: how the model is run.
@@ -113,10 +113,44 @@ class ModelRunner:
             Hidden state after the last token; see `logits`.  Shape (1, hidden).
         """
         rows = len(prompt)
-        place = SlotRows(self.pool.view(slot), 0, rows, None)
+        place = SlotRows(self.pool.view(slot), 0, rows, None, rows)
         tokens = upload(np.asarray(prompt, np.int64), self.device)
         hidden: torch.Tensor = self._decoder(tokens, self._every_position[:rows], place)
         return hidden[-1:]
+
+    @torch.inference_mode()
+    def prefill_with_rows(
+        self,
+        slot: int,
+        prompt: np.ndarray,
+        tokens: np.ndarray,
+        positions: np.ndarray,
+        sees: np.ndarray,
+    ) -> torch.Tensor:
+        """Run a whole prompt from position 0 and tree rows behind it in one pass.
+
+        Args:
+            slot: leased slot, without tree rows.
+            prompt: vocabulary ids.  Shape (P,), 1 <= P <= max_prompt_tokens.
+            tokens: vocabulary ids of the tree rows, at least one.  Shape (R,).
+            positions: their position ids, as for `forward_rows`.  Shape (R,).
+            sees: which tree rows each of them sees beside the prompt, itself included.
+                Shape (R, R), bool.
+
+        Returns:
+            Hidden states after the prompt's last token and of every tree row; see `logits`.
+            Shape (1 + R, hidden).
+
+        Raises:
+            ValueError: a position is too large.
+        """
+        self._check_positions(positions)
+        before, end = len(prompt), len(prompt) + len(tokens)
+        every = np.concatenate([prompt, tokens]), np.concatenate([np.arange(before), positions])
+        ids = upload(np.stack(every).astype(np.int64, copy=False), self.device)
+        place = SlotRows(self.pool.view(slot), 0, end, self._mask(sees, before), before)
+        hidden: torch.Tensor = self._decoder(ids[0], ids[1], place)
+        return hidden[before - 1 :]
 
     @torch.inference_mode()
     def forward_rows(
@@ -143,18 +177,24 @@ class ModelRunner:
         Raises:
             ValueError: a position is too large.
         """
+        self._check_positions(positions)
+        end = prompt_tokens + sees.shape[1]
+        ids = upload(np.stack([tokens, positions]).astype(np.int64, copy=False), self.device)
+        mask = self._mask(sees, prompt_tokens)
+        place = SlotRows(self.pool.view(slot), end - len(tokens), end, mask)
+        hidden: torch.Tensor = self._decoder(ids[0], ids[1], place)
+        return hidden
+
+    def _check_positions(self, positions: np.ndarray) -> None:
         if positions.max() >= self._decoder.positions:
             raise ValueError(
                 f"position {positions.max()} is beyond the {self._decoder.positions} of prompt and"
                 " item"
             )
-        end, shape = prompt_tokens + sees.shape[1], self._decoder.shape
-        ids = upload(np.stack([tokens, positions]).astype(np.int64, copy=False), self.device)
-        seen = upload(sees, self.device)
-        mask = tree_mask(seen, prompt_tokens, shape.heads_per_group, self.dtype)
-        place = SlotRows(self.pool.view(slot), end - len(tokens), end, mask)
-        hidden: torch.Tensor = self._decoder(ids[0], ids[1], place)
-        return hidden
+
+    def _mask(self, sees: np.ndarray, prompt_tokens: int) -> torch.Tensor:
+        seen, shape = upload(sees, self.device), self._decoder.shape
+        return tree_mask(seen, prompt_tokens, shape.heads_per_group, self.dtype)
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Whole searches in one process: plain beam search (A1) and the root-first speculative flow."""
+"""Whole searches in one process: plain beam search (A1), root-first and one-pass speculation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.shape import DraftShape, draft_shape, mean_fan_outs
 from specbeam.decoding.tree import CandidateTree
 from specbeam.engine.drafter import DraftedLevel, DraftSession
-from specbeam.engine.session import BeamSession, SearchModel, Turn
+from specbeam.engine.search_model import SearchModel
+from specbeam.engine.session import BeamSession, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,33 @@ def speculative_search(
     ):
         turn = session.open(spec.prompt)
         drafting.open(spec.prompt)
+        trie = target.expansion.trie
         while not session.finished:
-            trie = target.expansion.trie
+            tree = draft_tree(drafting, session.beams, speculation, trie, spec.beam_width)
+            turn = turn.then(session.advance(tree, speculation.max_rows))
+        return turn
+
+
+def one_pass_search(
+    target: SearchModel,
+    draft: SearchModel,
+    spec: SearchSpec,
+    speculation: SpeculationSpec,
+) -> Turn:
+    """One-pass speculative beam search; the answer equals `plain_search`.
+
+    The draft proposes from the root on, its own level 1 included, and the target's first pass runs
+    the prompt and verifies the tree; after a miss it goes on as `speculative_search` does.
+    """
+    with (
+        closing(BeamSession(target, spec.beam_width, spec.leaf_filter)) as session,
+        closing(DraftSession(draft, spec.beam_width, spec.leaf_filter)) as drafting,
+    ):
+        drafting.open(spec.prompt)
+        trie = target.expansion.trie
+        tree = draft_tree(drafting, session.beams, speculation, trie, spec.beam_width)
+        turn = session.open(spec.prompt, tree=tree, max_rows=speculation.max_rows)
+        while not session.finished:
             tree = draft_tree(drafting, session.beams, speculation, trie, spec.beam_width)
             turn = turn.then(session.advance(tree, speculation.max_rows))
         return turn

@@ -1,5 +1,6 @@
 """Opening a bundle's models."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,19 @@ def load_runner(bundle: Bundle, checkpoint: Path, config: RunnerConfig) -> Model
         where = checkpoint.relative_to(bundle.path)
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError([f"{where}/ cannot be loaded: {line}"]) from error
+
+
+def drafter_kind(bundle: Bundle, drafter: str) -> str:
+    """Return the kind of one of a bundle's drafters.
+
+    Raises:
+        BundleError: Its description cannot be read.
+    """
+    try:
+        text = (bundle.drafter_dir(drafter) / "drafter.json").read_text(encoding="utf-8")
+        return str(json.loads(text)["kind"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError([f"drafters/{drafter}/drafter.json cannot be read: {error}"]) from error
 
 
 def scoring_of(manifest: Manifest) -> Scoring:

@@ -23,6 +23,7 @@ from specbeam.decoding.device_expansion import DeviceExpansion
 from specbeam.decoding.host_expansion import HostExpansion
 from specbeam.decoding.reference import (
     PAD,
+    Path,
     PlainFilter,
     ReferenceAnswer,
     ReferenceSpec,
@@ -55,10 +56,14 @@ CONVENTIONS = ("VOCAB", "LEVEL", "TRIE")
 PLACES = ("host", "device")
 # Ways to search: without drafts, or with one of these drafters.
 WAYS = ("plain", "same", "noisy", "unrelated", "stale", "empty", "lying")
+# Whether the first tree is drafted from the exact level 1, or goes with the prompt.
+FLOWS = ("root-first", "one-pass")
 KV_HEADS = (1, 2, 4)  # of 4 heads
 PROMPTS = 3
 # How far apart two fp64 scores of one item may be: summation order, over up to 40 levels.
 SCORE_TOLERANCE = 1e-9
+# Reported log-probabilities are rounded to fp32; none here is below -100.
+REPORT_TOLERANCE = 1e-5
 
 
 @dataclass
@@ -148,6 +153,8 @@ class Case:
     speculation: SpeculationSpec
     restarts: bool
     steps_plainly: bool  # now and then, between drafted turns
+    flow: str = "root-first"
+    report_nodes: int = 0
 
     @property
     def reference_spec(self) -> ReferenceSpec:
@@ -199,7 +206,16 @@ def make_case(
     place = str(rng.choice(PLACES))
     restarts, steps_plainly = rng.random(2) < 0.2
     return Case(
-        world, request, convention, place, way, speculation, bool(restarts), bool(steps_plainly)
+        world,
+        request,
+        convention,
+        place,
+        way,
+        speculation,
+        bool(restarts),
+        bool(steps_plainly),
+        "root-first" if way == "plain" else str(rng.choice(FLOWS)),
+        int(rng.choice([0, 1, width + 3, 1000])),
     )
 
 
@@ -214,7 +230,7 @@ def run_case(case: Case, rng: np.random.Generator) -> Outcome:
         propose = _proposer(case, leaf_filter, stack, rng)
 
         def session() -> BeamSession:
-            opened = BeamSession(model, request.beam_width, leaf_filter)
+            opened = BeamSession(model, request.beam_width, leaf_filter, case.report_nodes)
             return stack.enter_context(closing(opened))
 
         _search(case, session, propose, rng, found)
@@ -259,7 +275,12 @@ def _search(
     """Advance turn by turn to the end."""
     prompt = np.array(case.request.prompt.tokens)
     session = open_session()
-    turn = session.open(prompt)
+    if propose is not None and case.flow == "one-pass":
+        max_rows = case.speculation.max_rows
+        turn = session.open(prompt, tree=propose(session.beams), max_rows=max_rows)
+        assert turn.rows <= max_rows
+    else:
+        turn = session.open(prompt)
     found.turns.append(turn)
     while not session.finished:
         before = session.beams
@@ -307,6 +328,39 @@ def assert_equal(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
         )
         assert turn.beams.paths(trie).tolist() == [list(beam.path) for beam in expected]
         _assert_close(turn.beams.scores, [beam.score for beam in expected])
+    assert_reported(case, got, want)
+
+
+def assert_reported(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
+    """Every turn tells the best of the reference's candidates of each level it has passed."""
+    trie, width = case.world.trie, case.request.beam_width
+    count, before = max(case.report_nodes, width), 0
+    for turn in got.turns:
+        passed = range(before + 1, min(turn.beams.level, trie.depth - 1) + 1)
+        base, before = before, turn.beams.level
+        if not case.report_nodes or not passed:
+            assert turn.scored == ()
+            continue
+        (tree,) = turn.scored
+        known: list[Path] = [()]
+        if base:
+            known = sorted(beam.path for beam in want.candidates[base - 1][:width])
+        for parent, token in zip(tree.parents.tolist(), tree.tokens.tolist(), strict=True):
+            known.append((*known[parent], token))
+        told, logprobs = known[len(known) - len(tree) :], tree.logprobs.tolist()
+        assert tree.base_level == base
+        for level in passed:
+            best = want.candidates[level - 1][:count]
+            score_of = {beam.path: beam.score for beam in want.candidates[level - 1]}
+            above = {beam.path: beam.score for beam in want.candidates[level - 2]}
+            paths, told = told[: len(best)], told[len(best) :]
+            of_paths, logprobs = logprobs[: len(best)], logprobs[len(best) :]
+            assert len(set(paths)) == len(best)
+            # In the same order, up to scores that only noise tells apart.
+            _assert_close([score_of[path] for path in paths], [beam.score for beam in best])
+            steps = [score_of[p] - (above[p[:-1]] if level > 1 else 0.0) for p in paths]
+            np.testing.assert_allclose(of_paths, steps, rtol=0, atol=REPORT_TOLERANCE)
+        assert not told
 
 
 def assert_cheap(case: Case, got: Outcome, want: ReferenceAnswer) -> None:

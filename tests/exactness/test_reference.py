@@ -13,6 +13,7 @@ import torch
 from specbeam.decoding.reference import PAD, ReferenceAnswer
 from tests.exactness.cases import (
     CONVENTIONS,
+    FLOWS,
     KV_HEADS,
     PLACES,
     WAYS,
@@ -34,6 +35,9 @@ assert CASES >= 5_000
 
 EVENTS = (
     "repairs",
+    "repairs after the prompt's tree",
+    "dropped beside the prompt",
+    "reports",
     "restarts",
     "dropped",
     "exhausted",
@@ -53,35 +57,42 @@ class Seen:
     cases: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     accepted: Counter[int] = field(default_factory=Counter)
+    accepted_at_once: Counter[int] = field(default_factory=Counter)
     filters: Counter[frozenset[str]] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
 
     def add(self, case: Case, got: Outcome, want: ReferenceAnswer) -> None:
         self.cases += 1
         self.counts.update([case.convention, case.place, case.way, case.world.catalogue.kind])
+        self.counts[case.flow] += 1
         shape = case.world.model.config
         self.counts.update([shape.model_type, f"{shape.num_key_value_heads} key-value heads"])
         self.filters[case.request.kinds] += 1
         self.left[_how_many(len(case.request.admitted), case.request.num_items)] += 1
         steps = got.turns[1:]
         self.accepted.update(turn.accepted_levels for turn in steps)
+        if case.flow == "one-pass":
+            self.accepted_at_once[got.turns[0].accepted_levels] += 1
         self.counts.update(_events(case, got, want))
 
     def assert_everywhere(self) -> None:
         """The suite is worth little unless it went everywhere."""
         heads = [f"{count} key-value heads" for count in KV_HEADS]
-        for name in (*CONVENTIONS, *PLACES, *WAYS, *FAMILIES, *heads):
+        for name in (*CONVENTIONS, *PLACES, *WAYS, *FLOWS, *FAMILIES, *heads):
             assert self.counts[name] >= 30, name
         for name in EVENTS:
             assert self.counts[name] >= 10, name
         # Root, then the whole item in one pass: 6 levels, 4 beyond the one a pass decides anyway.
         assert min(self.accepted[depth] for depth in range(5)) > 0
+        # The same with the prompt's own level.
+        assert min(self.accepted_at_once[depth] for depth in range(6)) > 0
         assert len(self.filters) == len(FILTER_COMBINATIONS)
         assert all(self.filters[frozenset([kind])] >= 5 for kind in FILTER_KINDS)
         assert set(self.left) == {"none", "one", "K - 1", "fewer", "enough"}
 
     def summary(self) -> str:
-        parts = [self.counts, self.left, dict(sorted(self.accepted.items()))]
+        accepted = (self.accepted, self.accepted_at_once)
+        parts = [self.counts, self.left, *(sorted(depths.items()) for depths in accepted)]
         return f"{self.cases} cases: " + "; ".join(str(dict(part)) for part in parts)
 
 
@@ -94,6 +105,9 @@ def _events(case: Case, got: Outcome, want: ReferenceAnswer) -> list[str]:
     steps = got.turns[1:]
     happened = {
         "repairs": len(steps) > 1 and case.way != "plain",
+        "repairs after the prompt's tree": bool(steps) and case.flow == "one-pass",
+        "dropped beside the prompt": bool(got.turns[0].dropped_nodes),
+        "reports": any(len(tree) for turn in got.turns for tree in turn.scored),
         "restarts": got.restarted,
         "dropped": any(turn.dropped_nodes for turn in steps),
         "exhausted": len(want.items) < case.request.num_items,

@@ -23,7 +23,9 @@ def test_selection_waits_for_nothing_and_equals_the_cpu(kind: str) -> None:
         with no_synchronisation():
             steps = selection.queue()
         expected = Selection(kind, wanted, torch.device("cpu")).queue()
-        for (nodes, scores, complete), want in zip(steps, expected, strict=True):
-            torch.testing.assert_close(nodes.cpu(), want[0], check_dtype=False)
-            torch.testing.assert_close(scores.cpu(), want[1], atol=1e-5, rtol=0)
-            assert bool(complete) == bool(want[2])
+        for step, want in zip(steps, expected, strict=True):
+            torch.testing.assert_close(step.nodes.cpu(), want.nodes, check_dtype=False)
+            torch.testing.assert_close(step.scores.cpu(), want.scores, atol=1e-5, rtol=0)
+            assert bool(step.complete) == bool(want.complete)
+            if want.children is not None:
+                torch.testing.assert_close(step.children.cpu(), want.children, atol=1e-5, rtol=0)

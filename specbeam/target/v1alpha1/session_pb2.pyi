@@ -352,8 +352,8 @@ class SearchSpec(_message.Message):
     """
     report_nodes: _builtins.int
     """Most nodes of each level whose scores are reported with the turn that scored
-    them, the items' last level excepted. Less than beam_width counts as beam_width;
-    0 = none are reported. The draft service ignores it.
+    them, the items' last level excepted. Less than beam_width counts as beam_width,
+    more than 4096 as 4096; 0 = none are reported. The draft service ignores it.
     """
     @_builtins.property
     def excluded_leaves(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

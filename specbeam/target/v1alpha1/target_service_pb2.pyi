@@ -86,7 +86,8 @@ class Open(_message.Message):
     @_builtins.property
     def tree(self) -> _session_pb2.CandidateTree:
         """Verified in the same pass as the prompt: base level 0, where the one parent is
-        the root, number 0. A tree from another level is dropped whole and counted. Not
+        the root, number 0; levels with few children are added as in an advance, also to
+        an empty tree. A tree from another level is dropped whole and counted. Not
         together with `resume`.
         """
 
@@ -293,8 +294,9 @@ class VerifyResponse(_message.Message):
         """What the target scored below the beams each pass went out from: one tree a pass,
         in the order of the passes, of the best report_nodes nodes of each level by
         cumulative score. The parent of a node is a beam or another reported node, so
-        all exact beams of the levels that were passed are among them. Empty unless
-        report_nodes was set.
+        all exact beams of the levels that were passed are among them: the best
+        beam_width of each. A pass that settled the last level alone has none. Empty
+        unless report_nodes was set.
         """
 
     @_builtins.property
@@ -355,7 +357,9 @@ class TurnStats(_message.Message):
     forward_ms: _builtins.float
     """Time inside forward passes, milliseconds."""
     select_ms: _builtins.float
-    """Time choosing winners and preparing rows, milliseconds."""
+    """Time choosing winners, preparing rows and drafting beside the target,
+    milliseconds.
+    """
     @_builtins.property
     def forwards(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ForwardInterval]:
         """Each forward pass."""

@@ -17,14 +17,18 @@ def test_levels_are_decided_without_content(kind: str) -> None:
     for wanted in filters(catalogue()):
         steps = Selection(kind, wanted, torch.device("meta")).queue()
         assert len(steps) >= 3
-        assert all(tensor.is_meta for step in steps for tensor in step)
+        tensors = [tensor for step in steps for tensor in (step.nodes, step.scores, step.complete)]
+        assert all(tensor.is_meta for tensor in tensors)
+        # The last level is not reported.
+        reported = [step.children for step in steps[: catalogue().depth - 1]]
+        assert all(children is not None and children.is_meta for children in reported)
         with pytest.raises((RuntimeError, NotImplementedError)):
-            steps[0][2].item()
+            steps[0].complete.item()
 
 
 @pytest.mark.parametrize("kind", SCORE_KINDS)
 def test_the_same_steps_decide_something_on_a_cpu(kind: str) -> None:
     for wanted in filters(catalogue()):
         steps = Selection(kind, wanted, torch.device("cpu")).queue()
-        assert all(bool(complete) for _, _, complete in steps[:3])
-        assert torch.isfinite(steps[2][1]).any()
+        assert all(bool(step.complete) for step in steps[:3])
+        assert torch.isfinite(steps[2].scores).any()

@@ -10,7 +10,7 @@ from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.expansion import Expansion, open_expansion
 from specbeam.engine import BeamSession, NoFreeSlotError, SearchModel
-from specbeam.engine.session import RowScorer
+from specbeam.engine.row_scorer import RowScorer
 from tests.exactness.models import random_model, runner_of, whole_prefix_logprobs
 
 DEPTH, CODES = 4, 6

@@ -1,0 +1,68 @@
+"""What a target has scored on the way to its exact beams, told as one tree a pass.
+
+Of every level decided in a pass, the last of an item excepted, the best live children of the exact
+beams of the level above are told.  At least W of them, so the exact beams, which are the best W,
+are among them and the parents of the next level's nodes are in the tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from specbeam.catalog import ItemTrie
+from specbeam.decoding.beams import Beams
+from specbeam.decoding.scored_tree import ScoredTree
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredChildren:
+    """Live children of the exact beams of one level, in ascending node order.
+
+    Attributes:
+        parents: which live beam of the level above, in ascending node order.  Shape (n,), int64.
+        nodes: trie nodes.  Shape (n,), int64.
+        scores: cumulative log-probabilities.  Shape (n,), float64.
+        logprobs: log-probabilities given the parent.  Shape (n,).
+    """
+
+    parents: np.ndarray
+    nodes: np.ndarray
+    scores: np.ndarray
+    logprobs: np.ndarray
+
+
+def join_scored(
+    trie: ItemTrie, beams: Beams, width: int, levels: list[ScoredChildren]
+) -> ScoredTree | None:
+    """Number the scored children of consecutive levels as one tree, best first within a level.
+
+    Args:
+        trie: the catalogue.
+        beams: exact beams the first level hangs from.
+        width: W.
+        levels: children of the exact beams of each level from `beams.level` on.
+
+    Returns:
+        The tree; None when there are no levels.
+    """
+    if not levels:
+        return None
+    # Number in the tree of each live beam of the level above.
+    above, count = np.arange(len(beams)), len(beams)
+    parents, tokens, logprobs = [], [], []
+    for level, found in enumerate(levels, start=beams.level + 1):
+        best = np.argsort(-found.scores, kind="stable")
+        parents.append(above[found.parents[best]])
+        tokens.append(trie.levels[level].tokens_of(found.nodes[best]))
+        logprobs.append(found.logprobs[best])
+        # The best W are the level's exact beams; in ascending order they are those of `found`.
+        above = count + np.argsort(best[:width])
+        count += len(best)
+    return ScoredTree(
+        beams.level,
+        np.concatenate(parents),
+        np.concatenate(tokens).astype(np.int64),
+        np.concatenate(logprobs).astype(np.float32),
+    )
