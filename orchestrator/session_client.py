@@ -150,9 +150,16 @@ def to_header(spec: SessionSpec) -> pb.SessionHeader:
     )
 
 
-def to_search(spec: SessionSpec) -> pb.SearchSpec:
-    """Return what is searched for."""
-    return from_leaf_spec(spec.leaves, beam_width=spec.beam_width, max_rows=spec.max_rows)
+def to_search(spec: SessionSpec, *, report_nodes: int = 0) -> pb.SearchSpec:
+    """Return what is searched for.
+
+    Args:
+        spec: The search.
+        report_nodes: Most nodes per level whose scores are to be reported.
+    """
+    message = from_leaf_spec(spec.leaves, beam_width=spec.beam_width, max_rows=spec.max_rows)
+    message.report_nodes = report_nodes
+    return message
 
 
 def to_beams(beams: BeamPaths) -> pb.Beams:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import grpc
+import numpy as np
 
 from orchestrator.ports import (
     BeamPaths,
@@ -25,6 +26,7 @@ from orchestrator.session_client import (
     to_header,
     to_search,
 )
+from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
 from specbeam.runtime.errors import (
     DeadlineSpent,
@@ -33,7 +35,7 @@ from specbeam.runtime.errors import (
     SpecbeamError,
     TargetUnavailable,
 )
-from specbeam.runtime.session_tokens import encode_tokens
+from specbeam.runtime.session_tokens import decode_tokens, encode_tokens
 from specbeam.runtime.status import decode_error
 from specbeam.target.v1alpha1 import session_pb2
 from specbeam.target.v1alpha1 import target_service_pb2 as pb
@@ -71,7 +73,9 @@ class TargetClient:
         return PeerInfo(
             bundles={
                 bundle.name: ServedBundle(
-                    from_fingerprints(bundle.fingerprints), score_kind_name(bundle.score_kind)
+                    from_fingerprints(bundle.fingerprints),
+                    score_kind_name(bundle.score_kind),
+                    bundle.own_drafter,
                 )
                 for bundle in answer.bundles
             },
@@ -99,13 +103,19 @@ class TargetStream:
         *,
         resume: BeamPaths | None = None,
         then: Step | None = None,
+        tree: CandidateTree | None = None,
     ) -> None:
         """Open the session; a step sent along is taken in the same turn, the session's last."""
+        own = spec.own_draft
         message = pb.Open(
             header=to_header(spec),
             prompt_tokens=spec.prompt.tolist(),
-            search=to_search(spec),
+            search=to_search(spec, report_nodes=spec.report_nodes),
             resume=None if resume is None else to_beams(resume),
+            tree=None if tree is None else _to_tree(tree),
+            own_draft=None
+            if own is None
+            else pb.OwnDraft(levels=own.levels, max_nodes=own.max_nodes),
         )
         if then is None:
             self._stream = Stream(self._stub.Verify(timeout=self._timeout_s))
@@ -173,13 +183,34 @@ def _to_advance(base_level: int, step: Step) -> pb.Advance:
     if isinstance(step, PlainSteps):
         return pb.Advance(base_level=base_level, plain_steps=step.count)
     if isinstance(step, CandidateTree):
-        tree = session_pb2.CandidateTree(
-            base_level=step.base_level,
-            parents=step.parents.tolist(),
-            tokens=encode_tokens(step.tokens),
-        )
-        return pb.Advance(base_level=base_level, tree=tree)
+        return pb.Advance(base_level=base_level, tree=_to_tree(step))
     return pb.Advance(base_level=base_level, run_to_end=pb.RunToEnd())
+
+
+def _to_tree(tree: CandidateTree) -> session_pb2.CandidateTree:
+    return session_pb2.CandidateTree(
+        base_level=tree.base_level,
+        parents=tree.parents.tolist(),
+        tokens=encode_tokens(tree.tokens),
+        complete=tree.complete,
+    )
+
+
+def _from_tree(message: session_pb2.ScoredTree) -> ScoredTree:
+    """Return a scored tree.
+
+    Raises:
+        ValueError: Its parts are not of one length.
+    """
+    lengths = {len(message.parents), len(message.tokens), len(message.logprobs)}
+    if len(lengths) != 1:
+        raise ValueError(f"a scored tree of {sorted(lengths)} parents, tokens and logprobs")
+    return ScoredTree(
+        message.base_level,
+        np.array(message.parents, np.int64),
+        decode_tokens(message.tokens),
+        np.array(message.logprobs, np.float32),
+    )
 
 
 def _from_response(message: pb.VerifyResponse) -> TargetTurn:
@@ -195,4 +226,6 @@ def _from_response(message: pb.VerifyResponse) -> TargetTurn:
         cached_tokens=stats.cached_tokens,
         forward_ms=stats.forward_ms,
         forwards=from_forwards(stats.forwards),
+        scored=_from_tree(message.scored) if message.HasField("scored") else None,
+        drafted=_from_tree(message.drafted) if message.HasField("drafted") else None,
     )

@@ -189,7 +189,7 @@ def encode_turn(job: JobResult[TurnResult]) -> target_service_pb2.VerifyResponse
                 for start, end in result.forwards
             ],
         ),
-        scored=[_encode_scored(tree) for tree in turn.scored],
+        scored=None if result.scored is None else _encode_scored(result.scored),
         drafted=None if result.drafted is None else _encode_scored(result.drafted),
     )
 
@@ -278,5 +278,5 @@ def _decode_tree(message: session_pb2.CandidateTree) -> VerifyTree:
     """Return the tree; a tail without its other half is dropped and counted."""
     parents, tokens = to_array(message.parents), decode_tokens(message.tokens)
     kept = min(len(parents), len(tokens), _MAX_TREE_NODES)
-    tree = CandidateTree(message.base_level, parents[:kept], tokens[:kept])
+    tree = CandidateTree(message.base_level, parents[:kept], tokens[:kept], message.complete)
     return VerifyTree(tree, cut=max(len(parents), len(tokens)) - kept)

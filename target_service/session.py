@@ -11,6 +11,7 @@ from specbeam.catalog import LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
+from specbeam.drafting.verified import VerifiedTree
 from specbeam.engine import BeamSession, Turn
 from target_service.model import TargetModel
 
@@ -102,6 +103,7 @@ class TurnResult:
         paths: padded token path of each beam.  Shape (W', level), int32.
         finished: whether the beams are whole items or none is alive.
         forwards: (start, end) of each forward pass, CLOCK_MONOTONIC nanoseconds.
+        scored: what was scored below the beams before the turn; None when nothing is reported.
         drafted: what the drafter beside the target proposes below the beams; None when it was not
             asked, is not there, or nothing is left to draft.
     """
@@ -110,6 +112,7 @@ class TurnResult:
     paths: np.ndarray
     finished: bool
     forwards: tuple[tuple[int, int], ...]
+    scored: ScoredTree | None = None
     drafted: ScoredTree | None = None
 
 
@@ -161,8 +164,15 @@ class TargetSession:
         meter.take()  # of a turn that failed half-way
         turn = work()
         self.level = turn.beams.level
-        paths, drafted = turn.beams.paths(self._model.bundle.trie), self._draft(search)
-        return TurnResult(turn, paths, search.finished, meter.take(), drafted)
+        trie = self._model.bundle.trie
+        paths, drafted = turn.beams.paths(trie), self._draft(search)
+        # The passes of a turn go out from beams that the caller never sees: one tree for all.
+        scored = (
+            VerifiedTree.join(trie, turn.scored).below(trie, turn.scored[0][0])
+            if turn.scored
+            else None
+        )
+        return TurnResult(turn, paths, search.finished, meter.take(), scored, drafted)
 
     def _draft(self, search: BeamSession) -> ScoredTree | None:
         asked, drafter = self._request.own_draft, self._model.own_drafter

@@ -70,6 +70,34 @@ class VerifiedTree:
                     found.setdefault(depth, []).append((node[here], tree.logprobs[here]))
         return cls({level: _joined(parts) for level, parts in sorted(found.items())})
 
+    def below(self, trie: ItemTrie, beams: Beams) -> ScoredTree:
+        """Return the nodes below some beams as a tree; nodes without a parent in it are left out.
+
+        Args:
+            trie: the catalogue.
+            beams: the beams, in ascending node order.
+        """
+        parents, tokens, logprobs = [], [], []
+        above, offset = beams.nodes, 0
+        for level in range(beams.level + 1, trie.depth):
+            part = self.levels.get(level)
+            if part is None:
+                break
+            parent = trie.levels[level - 1].parent_of(part.nodes)
+            place = np.minimum(np.searchsorted(above, parent), len(above) - 1)
+            kept = above[place] == parent
+            parents.append(offset + place[kept])
+            tokens.append(trie.levels[level].tokens_of(part.nodes[kept]).astype(np.int64))
+            logprobs.append(part.logprobs[kept])
+            # Numbers 0 .. W' - 1 are the beams; each level's nodes follow those of the one above.
+            offset += len(above)
+            above = part.nodes[kept]
+            if not len(above):
+                break
+        if not parents:
+            return ScoredTree.empty(beams.level)
+        return ScoredTree(beams.level, *map(np.concatenate, (parents, tokens, logprobs)))
+
     def encode(self) -> bytes:
         """Return a compact form: node numbers as 32 bits, log-probabilities as 16."""
         body = b"".join(

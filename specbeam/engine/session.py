@@ -28,7 +28,8 @@ class Turn:
         prompt_rows: prompt rows computed.
         accepted_levels: levels decided beyond one per pass.
         dropped_nodes: drafted nodes that were not usable.
-        scored: what was scored below the beams before each pass, as far as the session reports it.
+        scored: the beams before each pass and what was scored below them, as far as the session
+            reports it.
     """
 
     beams: Beams
@@ -37,7 +38,7 @@ class Turn:
     prompt_rows: int = 0
     accepted_levels: int = 0
     dropped_nodes: int = 0
-    scored: tuple[ScoredTree, ...] = ()
+    scored: tuple[tuple[Beams, ScoredTree], ...] = ()
 
     def then(self, later: Turn) -> Turn:
         """Add up two consecutive turns."""
@@ -124,7 +125,9 @@ class BeamSession:
             self.beams = resume
             return Turn(resume, passes=1, prompt_rows=len(prompt))
         resolved = ResolvedTree() if tree is None else resolve_tree(self._trie, self.beams, tree)
-        levels = {} if tree is None else self._widen(resolved, max_rows)
+        levels = {}
+        if tree is not None:
+            levels = self._widen(resolved, max_rows, complete=tree.complete)
         rows = self._scorer.prefill(prompt, levels)
         return self._decide(1, rows, resolved.dropped, prompt_rows=len(prompt))
 
@@ -143,10 +146,14 @@ class BeamSession:
             return Turn(self.beams, dropped_nodes=len(tree))
         self._scorer.forget_unrelated(self.beams)
         resolved = resolve_tree(self._trie, self.beams, tree)
-        levels = self._widen(resolved, max_rows - len(self.beams))
+        beams = self.beams
+        costly = int(self._scorer.needs_row(beams.level, beams.nodes).sum()) if beams.level else 0
+        levels = self._widen(resolved, max_rows - costly, complete=tree.complete)
         return self._advance(levels, resolved.dropped)
 
-    def _widen(self, resolved: ResolvedTree, budget: int) -> dict[int, np.ndarray]:
+    def _widen(
+        self, resolved: ResolvedTree, budget: int, *, complete: bool
+    ) -> dict[int, np.ndarray]:
         """The rows to run below the beams: drafted and exhaustive ones within the budget."""
         own = len(self.beams) * self.beams.level  # rows of the beams and, at worst, their ancestors
         return widen_exhaustively(
@@ -156,6 +163,7 @@ class BeamSession:
             min(budget, self._scorer.room - own),
             self._scorer.alive,
             self._scorer.needs_row,
+            complete=complete,
         )
 
     def _advance(self, levels: dict[int, np.ndarray], dropped: int) -> Turn:
@@ -171,7 +179,8 @@ class BeamSession:
 
     def _decide(self, passes: int, rows: int, dropped: int, prompt_rows: int = 0) -> Turn:
         """Take every level that is settled after these passes."""
-        verified = self._scorer.verify(self.beams, self._width, self._report)
+        before = self.beams
+        verified = self._scorer.verify(before, self._width, self._report)
         self.beams = verified.beams
         return Turn(
             self.beams,
@@ -180,5 +189,5 @@ class BeamSession:
             prompt_rows,
             accepted_levels=verified.levels - passes,
             dropped_nodes=dropped,
-            scored=() if verified.scored is None else (verified.scored,),
+            scored=() if verified.scored is None else ((before, verified.scored),),
         )

@@ -341,7 +341,7 @@ def assert_reported(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
         if not case.report_nodes or not passed:
             assert turn.scored == ()
             continue
-        (tree,) = turn.scored
+        ((_, tree),) = turn.scored
         known: list[Path] = [()]
         if base:
             known = sorted(beam.path for beam in want.candidates[base - 1][:width])

@@ -107,7 +107,7 @@ def _events(case: Case, got: Outcome, want: ReferenceAnswer) -> list[str]:
         "repairs": len(steps) > 1 and case.way != "plain",
         "repairs after the prompt's tree": bool(steps) and case.flow == "one-pass",
         "dropped beside the prompt": bool(got.turns[0].dropped_nodes),
-        "reports": any(len(tree) for turn in got.turns for tree in turn.scored),
+        "reports": any(len(tree) for turn in got.turns for _, tree in turn.scored),
         "restarts": got.restarted,
         "dropped": any(turn.dropped_nodes for turn in steps),
         "exhausted": len(want.items) < case.request.num_items,

@@ -179,8 +179,13 @@ class CandidateTree(_message.Message):
     BASE_LEVEL_FIELD_NUMBER: _builtins.int
     PARENTS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
     base_level: _builtins.int
     """Level of the exact beams the tree grows from."""
+    complete: _builtins.bool
+    """True: the target adds nothing of its own. Else it takes levels of few children
+    whole, as far as rows are left.
+    """
     @_builtins.property
     def parents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Parent of each drafted node. A parent comes before its children."""
@@ -197,10 +202,11 @@ class CandidateTree(_message.Message):
         base_level: _builtins.int = ...,
         parents: _abc.Iterable[_builtins.int] | None = ...,
         tokens: _abc.Iterable[_builtins.int] | None = ...,
+        complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_level", b"base_level", "parents", b"parents", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_level", b"base_level", "complete", b"complete", "parents", b"parents", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -290,13 +290,11 @@ class VerifyResponse(_message.Message):
         """What this turn cost."""
 
     @_builtins.property
-    def scored(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ScoredTree]:
-        """What the target scored below the beams each pass went out from: one tree a pass,
-        in the order of the passes, of the best report_nodes nodes of each level by
-        cumulative score. The parent of a node is a beam or another reported node, so
-        all exact beams of the levels that were passed are among them: the best
-        beam_width of each. A pass that settled the last level alone has none. Empty
-        unless report_nodes was set.
+    def scored(self) -> _session_pb2.ScoredTree:
+        """What the target scored below the beams before this turn: of each level that was
+        settled, the last one excepted, the best report_nodes nodes by cumulative score,
+        in path order. All exact beams of these levels are among them. Absent unless
+        report_nodes was set and something was settled.
         """
 
     @_builtins.property
@@ -311,10 +309,10 @@ class VerifyResponse(_message.Message):
         beams: _session_pb2.Beams | None = ...,
         finished: _builtins.bool = ...,
         stats: Global___TurnStats | None = ...,
-        scored: _abc.Iterable[_session_pb2.ScoredTree] | None = ...,
+        scored: _session_pb2.ScoredTree | None = ...,
         drafted: _session_pb2.ScoredTree | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["beams", b"beams", "drafted", b"drafted", "stats", b"stats"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beams", b"beams", "drafted", b"drafted", "scored", b"scored", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["beams", b"beams", "drafted", b"drafted", "finished", b"finished", "scored", b"scored", "stats", b"stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
