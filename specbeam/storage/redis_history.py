@@ -53,8 +53,8 @@ class RedisHistories:
     async def read(self, tenant: str, user_id: str, limit: int) -> History:
         """Return the `limit` most recent events, in one round trip."""
         events_key, _ = history_keys(tenant, user_id)
-        async with self._connection.guard():
-            pipeline = self._connection.client.pipeline(transaction=True)
+        client = self._connection.client
+        async with self._connection.guard(), client.pipeline(transaction=True) as pipeline:
             # At least one: from -0 would mean from the start.
             pipeline.lrange(events_key, -max(1, limit), -1)
             pipeline.llen(events_key)

@@ -3,6 +3,7 @@
 A Redis Cluster is not supported: the scripts reach across slots.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -77,8 +78,8 @@ class RedisTreePool:
         accepted = [is_acceptable(write, self._limits, now_ms) for write in writes]
         if not any(accepted):
             return tuple(accepted)
-        async with self._connection.guard():
-            pipeline = self._connection.client.pipeline(transaction=False)
+        client = self._connection.client
+        async with self._connection.guard(), client.pipeline(transaction=False) as pipeline:
             for write, may in zip(writes, accepted, strict=True):
                 if may:
                     await self._send(write, now_ms, pipeline)
@@ -128,7 +129,8 @@ class RedisTreePool:
         """Remove the trees of the user and other keys; return whether there was anything."""
         owner = owner_name(tenant, user_id)
         keys = [index_key(tenant, owner), tombstone_key(tenant, owner), *more_keys]
-        arguments: list[str | int] = [owner, self._clock_ms(), self._limits.tombstone_ms]
+        arguments: list[str | int] = [_tenant_name(tenant), owner]
+        arguments += [self._clock_ms(), self._limits.tombstone_ms]
         async with self._connection.guard():
             removed = await self._delete(keys=keys, args=arguments)
         return cast("int", removed) > 0
@@ -150,8 +152,9 @@ class RedisTreePool:
 
 def scope_name(scope: PoolScope) -> str:
     """Return the name of a scope inside keys."""
-    # The tenant ends at the first dot; the scripts rely on it.
-    return f"{_tenant_name(scope.tenant)}.{quote(scope.fingerprint, safe='')}"
+    # One dot, between the two: the scripts rely on it.
+    fingerprint = hashlib.blake2b(scope.fingerprint.encode(), digest_size=8).hexdigest()
+    return f"{_tenant_name(scope.tenant)}.{fingerprint}"
 
 
 def trees_key(scope: PoolScope, key: str) -> str:

@@ -112,8 +112,7 @@ async def test_refused_url_is_not_repeated():
 
 async def test_urls_choose_the_store(tmp_path):
     stores = [
-        open_state_store(url)
-        for url in ("redis://localhost:1", f"sqlite:{tmp_path}/h", "memory:")
+        open_state_store(url) for url in ("redis://localhost:1", f"sqlite:{tmp_path}/h", "memory:")
     ]
     kinds = [RedisStateStore, EmbeddedStateStore, EmbeddedStateStore]
     assert [type(store) for store in stores] == kinds

@@ -82,6 +82,8 @@ async def test_frozen_redis_fails_within_the_timeout(store, own_redis):
     with pytest.raises(StoreUnavailable):
         await store.append("t", "u", [ONE])
     assert time.monotonic() - start < 2
+    with pytest.raises(StoreUnavailable):
+        await store.read("t", "u", 9)
     own_redis.resume()
     # The append that timed out may have been carried out: that is what ids are for.
     assert (await store.append("t", "u", [ONE])).total == 1

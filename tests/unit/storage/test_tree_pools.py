@@ -104,8 +104,9 @@ async def test_least_recently_written_keys_go_first(make_store, add, blobs, cloc
 
 
 async def test_smaller_bound_takes_hold_at_the_next_write(make_store, add, clock, scope):
-    large, small = make_store(clock_ms=clock), make_store(
-        clock_ms=clock, pool_limits=PoolLimits(max_keys=2)
+    large, small = (
+        make_store(clock_ms=clock),
+        make_store(clock_ms=clock, pool_limits=PoolLimits(max_keys=2)),
     )
     for number in range(9):
         await add("", [f"i:{number}"], b"x", pool=large)
@@ -170,7 +171,7 @@ async def test_scopes_tenants_and_users_are_apart(add, blobs, scope, user):
 
 
 async def test_any_bytes_under_any_key_survive(add, blobs):
-    data, key = bytes(range(256)) * 2, 'i:日本"\\{}\x00\n \x1f\'; DROP'
+    data, key = bytes(range(256)) * 2, "i:日本\"\\{}\x00\n \x1f'; DROP"
     await add("u\x00{é}", [key], data)
     assert await blobs("", [key]) == [data]
     assert await blobs("u\x00{é}", []) == [data]
