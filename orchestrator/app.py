@@ -24,7 +24,7 @@ from specbeam.recommend.v1.recommend_service_pb2_grpc import (
 from specbeam.runtime.channel import create_channel
 from specbeam.runtime.errors import StoreUnavailable
 from specbeam.runtime.lifecycle import BoundServer, ServiceApp
-from specbeam.storage import HistoryStore, open_history_store
+from specbeam.storage import HistoryStore, open_state_store
 from specbeam.target.v1alpha1 import target_service_pb2
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ async def build_app(settings: OrchestratorSettings) -> ServiceApp:
     """Load the bundles and bind the port; raises as `start_app` does."""
     cache_bytes = settings.filter_cache_mb << 20
     bundles = BundleTable.load(settings.bundle, filter_cache_bytes=cache_bytes)
-    store = open_history_store(
+    store = open_state_store(
         settings.store.get_secret_value(), max_events=settings.max_history_events
     )
     bound = BoundServer.bind(settings)

@@ -95,10 +95,10 @@ def serve(
     from specbeam.runtime.logging import configure_logging
 
     configure_logging("specbeam", level=log_level, log_format="console")  # type: ignore[arg-type]
-    from specbeam.storage import open_history_store
+    from specbeam.storage import open_state_store
 
     store = store or _default_store(data_dir or default_data_dir())
-    open_history_store(store)  # for its checks: nothing is connected yet
+    open_state_store(store)  # for its checks: nothing is connected yet
     bundle = load_bundle(bundle_dir, verify=False)
     plan = ServePlan(
         bundle=bundle,

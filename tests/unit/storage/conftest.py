@@ -2,30 +2,32 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from specbeam.storage import HistoryStore
-from specbeam.storage.embedded_store import EmbeddedHistoryStore
-from specbeam.storage.redis_store import RedisHistoryStore
+from specbeam.storage import PoolScope, StateStore
+from specbeam.storage.embedded_state import EmbeddedStateStore
+from specbeam.storage.redis_state import RedisStateStore
 from tests.redis_server import RedisServer
+from tests.tree_pools import Clock
 
-MakeStore = Callable[..., HistoryStore]
+MakeStore = Callable[..., StateStore]
 
 
 @pytest.fixture(params=["sqlite", "memory", pytest.param("redis", marks=pytest.mark.redis)])
 async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeStore]:
     """Make stores of one kind that share their data, except in memory."""
-    made: list[HistoryStore] = []
+    made: list[StateStore] = []
 
-    def make(**options: int) -> HistoryStore:
-        store: HistoryStore
+    def make(**options: Any) -> StateStore:
+        store: StateStore
         if request.param == "redis":
-            store = RedisHistoryStore(request.getfixturevalue("redis_url"), **options)
+            store = RedisStateStore(request.getfixturevalue("redis_url"), **options)
         else:
             path = ":memory:" if request.param == "memory" else tmp_path / "data" / "h.sqlite"
-            store = EmbeddedHistoryStore(path, **options)
+            store = EmbeddedStateStore(path, **options)
         made.append(store)
         return store
 
@@ -35,7 +37,7 @@ async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
 
 
 @pytest.fixture
-def store(make_store: MakeStore) -> HistoryStore:
+def store(make_store: MakeStore) -> StateStore:
     return make_store()
 
 
@@ -43,6 +45,17 @@ def store(make_store: MakeStore) -> HistoryStore:
 def user() -> str:
     """A user nobody else has: the Redis server is shared by the tests."""
     return f"user {uuid4().hex}"
+
+
+@pytest.fixture
+def scope() -> PoolScope:
+    """A scope nobody else has."""
+    return PoolScope("default", uuid4().hex)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from specbeam.storage import AppendResult, Event, History, open_history_store
-from specbeam.storage.embedded_store import EmbeddedHistoryStore
-from specbeam.storage.redis_store import RedisHistoryStore
+from specbeam.storage import AppendResult, Event, History, open_state_store
+from specbeam.storage.embedded_state import EmbeddedStateStore
+from specbeam.storage.redis_state import RedisStateStore
 
 T = "default"
 
@@ -101,21 +101,20 @@ async def test_ping(store):
 @pytest.mark.parametrize("url", ["", "sqlite:", "http://x", "redis:x", "memory"])
 def test_other_urls_are_refused(url):
     with pytest.raises(ValueError, match="a history store is"):
-        open_history_store(url)
+        open_state_store(url)
 
 
 async def test_refused_url_is_not_repeated():
     with pytest.raises(ValueError) as caught:
-        open_history_store("http://user:secret@host")
+        open_state_store("http://user:secret@host")
     assert "secret" not in str(caught.value)
 
 
 async def test_urls_choose_the_store(tmp_path):
     stores = [
-        open_history_store(url)
-        for url in ("redis://localhost:1", f"sqlite:{tmp_path}/h", "memory:")
+        open_state_store(url) for url in ("redis://localhost:1", f"sqlite:{tmp_path}/h", "memory:")
     ]
-    kinds = [RedisHistoryStore, EmbeddedHistoryStore, EmbeddedHistoryStore]
+    kinds = [RedisStateStore, EmbeddedStateStore, EmbeddedStateStore]
     assert [type(store) for store in stores] == kinds
     for store in stores:
         await store.close()

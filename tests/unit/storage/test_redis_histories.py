@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from specbeam.runtime.errors import StoreUnavailable
 from specbeam.storage import AppendResult, Event
-from specbeam.storage.redis_store import RedisHistoryStore
+from specbeam.storage.redis_state import RedisStateStore
 
 pytestmark = pytest.mark.redis
 ONE, TWO = Event("a", "1"), Event("b", "2")
@@ -15,7 +15,7 @@ ONE, TWO = Event("a", "1"), Event("b", "2")
 
 @pytest.fixture
 async def store(own_redis):
-    store = RedisHistoryStore(own_redis.url, timeout_s=0.5)
+    store = RedisStateStore(own_redis.url, timeout_s=0.5)
     yield store
     await store.close()
 
@@ -32,10 +32,12 @@ async def test_keys_carry_the_tenant_and_share_a_slot(store, redis):
     assert keys == [b"specbeam:history:{acme.u%201}:events", b"specbeam:history:{acme.u%201}:ids"]
 
 
-async def test_delete_leaves_no_key(store, redis):
+async def test_delete_leaves_a_tombstone_and_no_other_key(store, redis):
     await store.append("acme", "u", [ONE, TWO])
     await store.delete("acme", "u")
-    assert await redis.keys() == []
+    (key,) = await redis.keys()
+    assert key.startswith(b"specbeam:pool:gone:{acme}:")
+    assert 0 < await redis.pttl(key) <= 60_000
 
 
 async def test_corrupt_value_is_skipped_and_logged(store, redis, caplog):
@@ -80,6 +82,8 @@ async def test_frozen_redis_fails_within_the_timeout(store, own_redis):
     with pytest.raises(StoreUnavailable):
         await store.append("t", "u", [ONE])
     assert time.monotonic() - start < 2
+    with pytest.raises(StoreUnavailable):
+        await store.read("t", "u", 9)
     own_redis.resume()
     # The append that timed out may have been carried out: that is what ids are for.
     assert (await store.append("t", "u", [ONE])).total == 1

@@ -6,7 +6,7 @@ import pytest
 
 from specbeam.runtime.errors import StoreUnavailable
 from specbeam.storage import AppendResult, Event
-from specbeam.storage.embedded_store import EmbeddedHistoryStore
+from specbeam.storage.embedded_state import EmbeddedStateStore
 
 ONE, TWO = Event("a", "1"), Event("b", "2")
 
@@ -16,7 +16,7 @@ async def open_store(tmp_path):
     stores = []
 
     def open_store(name="h.sqlite"):
-        stores.append(EmbeddedHistoryStore(tmp_path / name))
+        stores.append(EmbeddedStateStore(tmp_path / name))
         return stores[-1]
 
     yield open_store
@@ -41,7 +41,7 @@ async def test_two_stores_on_one_file_see_each_other(open_store):
 async def test_writes_wait_for_the_disk(open_store, tmp_path):
     store = open_store()
     await store.ping()
-    settings = await store._run(
+    settings = await store._database.run(
         lambda db: [
             db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous")
         ]
