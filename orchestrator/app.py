@@ -9,14 +9,17 @@ from orchestrator.auto import SpeculationChooser
 from orchestrator.bundles import BundleTable
 from orchestrator.draft_client import DraftClient
 from orchestrator.peers import PeerMonitor
+from orchestrator.pool import TreePool
+from orchestrator.pool_writer import PoolWriter
 from orchestrator.query import Limits, Speculation
-from orchestrator.recommender import Recommender
-from orchestrator.search import Searcher
+from orchestrator.recommender import DraftingChoice, Recommender
+from orchestrator.search import Flow, Searcher
 from orchestrator.servicer import Availability, RecommendServicer, ServicerConfig
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.target_client import TargetClient
 from specbeam import __version__
 from specbeam.draft.v1alpha1 import draft_service_pb2
+from specbeam.drafting.registry import MODEL, POOL
 from specbeam.recommend.v1 import recommend_service_pb2
 from specbeam.recommend.v1.recommend_service_pb2_grpc import (
     add_RecommendServiceServicer_to_server,
@@ -24,8 +27,10 @@ from specbeam.recommend.v1.recommend_service_pb2_grpc import (
 from specbeam.runtime.channel import create_channel
 from specbeam.runtime.errors import StoreUnavailable
 from specbeam.runtime.lifecycle import BoundServer, ServiceApp
-from specbeam.storage import HistoryStore, open_state_store
+from specbeam.storage import PoolLimits, StateStore, open_state_store
 from specbeam.target.v1alpha1 import target_service_pb2
+
+_FLOWS = {"root-first": Flow.ROOT_FIRST, "one-pass": Flow.ONE_PASS}
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +48,11 @@ class _Peers:
     def availability(self) -> Availability:
         draft = self.draft_monitor is not None and self.draft_monitor.available
         return Availability(self.target_monitor.available, draft)
+
+    def has_own_drafter(self, bundle: str) -> bool:
+        info = self.target_monitor.info
+        served = None if info is None else info.bundles.get(bundle)
+        return served is not None and bool(served.own_drafter)
 
     async def start(self) -> None:
         await self.target_monitor.start()
@@ -74,13 +84,18 @@ async def start_app(settings: OrchestratorSettings) -> ServiceApp:
 async def build_app(settings: OrchestratorSettings) -> ServiceApp:
     """Load the bundles and bind the port; raises as `start_app` does."""
     cache_bytes = settings.filter_cache_mb << 20
-    bundles = BundleTable.load(settings.bundle, filter_cache_bytes=cache_bytes)
-    store = open_state_store(
-        settings.store.get_secret_value(), max_events=settings.max_history_events
+    bundles = BundleTable.load(
+        settings.bundle, filter_cache_bytes=cache_bytes, drafters=settings.drafters
     )
+    store = open_state_store(
+        settings.store.get_secret_value(),
+        max_events=settings.max_history_events,
+        pool_limits=PoolLimits(max_keys=settings.pool_max_keys, max_age_s=settings.pool_max_age_s),
+    )
+    pool = _make_pool(settings, store)
     bound = BoundServer.bind(settings)
     peers = _make_peers(settings, bundles)
-    servicer = _make_servicer(settings, bundles, store, peers)
+    servicer = _make_servicer(settings, bundles, store, peers, pool)
     add_RecommendServiceServicer_to_server(servicer, bound.server)
 
     async def warm_up() -> None:
@@ -91,11 +106,19 @@ async def build_app(settings: OrchestratorSettings) -> ServiceApp:
         recommend_service_pb2.DESCRIPTOR.services_by_name["RecommendService"],
         ready=lambda: peers.target_monitor.available,
         warm_up=warm_up,
-        closers=(peers.close, store.close),
+        # What waits to be written needs the store.
+        closers=(peers.close, *(() if pool is None else (pool.writer.close,)), store.close),
     )
 
 
-async def _try_store(store: HistoryStore) -> None:
+def _make_pool(settings: OrchestratorSettings, store: StateStore) -> TreePool | None:
+    """Return the tree pool; None where nobody would read it."""
+    if POOL not in settings.drafters or not settings.pool_nodes:
+        return None
+    return TreePool(PoolWriter(store), settings.pool_nodes, settings.pool_trees)
+
+
+async def _try_store(store: StateStore) -> None:
     """Say early what each request would find out; the service does its job without, too."""
     try:
         await store.ping()
@@ -129,7 +152,11 @@ def _make_peers(settings: OrchestratorSettings, bundles: BundleTable) -> _Peers:
 
 
 def _make_servicer(
-    settings: OrchestratorSettings, bundles: BundleTable, store: HistoryStore, peers: _Peers
+    settings: OrchestratorSettings,
+    bundles: BundleTable,
+    store: StateStore,
+    peers: _Peers,
+    pool: TreePool | None,
 ) -> RecommendServicer:
     def limits() -> Limits:
         info = peers.target_monitor.info
@@ -146,8 +173,10 @@ def _make_servicer(
         chooser=SpeculationChooser(exploration=settings.exploration),
         limits=limits,
         default_max_rows=settings.default_max_rows,
-        has_draft=peers.draft is not None,
+        has_draft=peers.draft is not None and MODEL in settings.drafters,
         max_history=settings.max_history_events,
+        drafting=DraftingChoice(_FLOWS[settings.flow], settings.drafters, peers.has_own_drafter),
+        pool=pool,
     )
     config = ServicerConfig(
         default_deadline_s=settings.default_deadline_s,
@@ -155,7 +184,10 @@ def _make_servicer(
         allow_debug=settings.allow_debug,
         version=__version__,
     )
-    return RecommendServicer(recommender, bundles, store, limits, peers.availability, config)
+    writer = None if pool is None else pool.writer
+    return RecommendServicer(
+        recommender, bundles, store, limits, peers.availability, config, writer
+    )
 
 
 def _smaller(own: int, theirs: int) -> int:

@@ -20,6 +20,7 @@ from orchestrator.converters import (
     to_query,
 )
 from orchestrator.history import unknown_items
+from orchestrator.pool_writer import PoolWriter
 from orchestrator.query import TENANT, Limits, Speculation
 from orchestrator.recommender import Recommender
 from specbeam.recommend.v1 import recommend_service_pb2 as pb
@@ -27,7 +28,7 @@ from specbeam.recommend.v1.recommend_service_pb2_grpc import RecommendServiceSer
 from specbeam.runtime.context import current_request_id
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import UnknownUser
-from specbeam.storage import HistoryStore
+from specbeam.storage import StateStore
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -69,10 +70,11 @@ class RecommendServicer(RecommendServiceServicer):
         self,
         recommender: Recommender,
         bundles: BundleTable,
-        store: HistoryStore,
+        store: StateStore,
         limits: Callable[[], Limits],
         availability: Callable[[], Availability],
         config: ServicerConfig,
+        pool_writer: PoolWriter | None = None,
     ) -> None:
         """Keep what the methods need.
 
@@ -83,6 +85,7 @@ class RecommendServicer(RecommendServiceServicer):
             limits: Returns what a request may ask for now.
             availability: Says which services are in reach.
             config: See there.
+            pool_writer: Writes verified trees behind the answers; None = nobody does.
         """
         self._recommender = recommender
         self._bundles = bundles
@@ -90,6 +93,7 @@ class RecommendServicer(RecommendServiceServicer):
         self._limits = limits
         self._availability = availability
         self._config = config
+        self._pool_writer = pool_writer
 
     async def Recommend(
         self, request: pb.RecommendRequest, context: _Context
@@ -134,6 +138,8 @@ class RecommendServicer(RecommendServiceServicer):
     ) -> pb.DeleteUserResponse:
         """Remove every trace of a user."""
         user_id = check_user(request.user_id)
+        if self._pool_writer is not None:
+            await self._pool_writer.forget(user_id)
         return pb.DeleteUserResponse(deleted=await self._store.delete(TENANT, user_id))
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: _Context) -> pb.GetInfoResponse:

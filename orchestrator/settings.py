@@ -57,6 +57,12 @@ class OrchestratorSettings(ServiceSettings):
     pool_trees: int = Field(
         9, ge=1, le=64, description="Verified trees read from the pool for a request."
     )
+    pool_max_keys: int = Field(
+        20_000, ge=1, description="Users and item endings whose trees are kept, per model."
+    )
+    pool_max_age_s: float = Field(
+        7 * 86_400.0, gt=0, description="Age at which a verified tree is forgotten, seconds."
+    )
     exploration: float = Field(
         0.02, ge=0, le=0.5, description="Share of auto requests that try the slower way."
     )

@@ -28,7 +28,7 @@ from specbeam.bundle import Bundle
 from specbeam.drafting import sources
 from specbeam.drafting.question import ChildScorer, DraftQuestion
 
-MODEL, HEAD = "model", "head"
+MODEL, HEAD, POOL = "model", "head", "pool"
 REMOTE = (MODEL, HEAD)
 
 
