@@ -18,7 +18,7 @@ from orchestrator.query import TENANT, Answer, Limits, Query, Speculation
 from orchestrator.search import Flow, Searcher, SearchJob, SearchOutcome
 from specbeam.catalog import LeafSpec, RankedItems, rank_items
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.shape import draft_shape
+from specbeam.decoding.shape import union_shape
 from specbeam.drafting.candidates import UnitedCandidates
 from specbeam.drafting.registry import HEAD, MODEL
 from specbeam.runtime.deadlines import CallBudget
@@ -173,7 +173,7 @@ class Recommender:
         spec = job.spec
         flow = self.drafting.flow
         if self._own_drafter(serving) and flow is Flow.ROOT_FIRST:
-            shape = draft_shape(serving.fan_outs, 1, spec.beam_width, spec.max_rows)
+            shape = union_shape(serving.fan_outs, 1, spec.beam_width, spec.max_rows)
             spec = replace(spec, own_draft=shape if shape.levels else None)
         united = UnitedCandidates(
             trie=serving.trie,

@@ -23,7 +23,7 @@ from orchestrator.ports import (
     TargetPort,
 )
 from specbeam.decoding.scored_tree import ScoredTree
-from specbeam.decoding.shape import DraftShape, draft_shape
+from specbeam.decoding.shape import DraftShape, union_shape
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.registry import HEAD, MODEL
 from specbeam.runtime.deadlines import CallBudget
@@ -61,7 +61,7 @@ class SearchJob:
 
     def shape(self, beams: BeamPaths) -> DraftShape:
         """Return what a model drafter is asked for below beams."""
-        return draft_shape(self.fan_outs, beams.level, self.spec.beam_width, self.spec.max_rows)
+        return union_shape(self.fan_outs, beams.level, self.spec.beam_width, self.spec.max_rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from specbeam.cli.bench_catalog import catalog
+from specbeam.cli.bench_drafters import drafters
 from specbeam.cli.output import print_table, progress_console, report
 
 EXAMPLES = """
@@ -37,14 +38,15 @@ Examples:
 """
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list such as 1,5,10."""
     try:
-        numbers = tuple(int(part) for part in text.split(","))
+        found = tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not a list of numbers such as 1,5,10") from error
-    if min(numbers) < 1:
+    if min(found) < 1:
         raise click.BadParameter("numbers must be positive")
-    return numbers
+    return found
 
 
 @click.group()
@@ -53,6 +55,7 @@ def bench() -> None:
 
 
 bench.add_command(catalog)
+bench.add_command(drafters)
 
 
 @bench.command(epilog=EXAMPLES)
@@ -92,7 +95,7 @@ def search(
     from specbeam.engine.runner import DTYPES
 
     spec = SearchBenchSpec(
-        _numbers(widths), _numbers(prompts), requests, threads, dtype, max_rows, seed, not no_a0
+        numbers(widths), numbers(prompts), requests, threads, dtype, max_rows, seed, not no_a0
     )
     console = progress_console()
     loaded = load_bundle(bundle_dir)
@@ -147,7 +150,7 @@ def served(
     from specbeam.cli.local_services import ServePlan
     from specbeam.engine.runner import DTYPES
 
-    spec = ServedBenchSpec(_numbers(widths), _numbers(prompts), requests, max_rows, seed)
+    spec = ServedBenchSpec(numbers(widths), numbers(prompts), requests, max_rows, seed)
     console = progress_console()
     loaded = load_bundle(bundle_dir)
     users = load_users(loaded, dataset)
@@ -195,7 +198,7 @@ def forward(
     from specbeam.benchmark.forward_bench import ForwardBench, ForwardBenchSpec
 
     spec = ForwardBenchSpec(
-        shape, dtype, _numbers(rows), prompt, _numbers(threads), repeats, seed=seed
+        shape, dtype, numbers(rows), prompt, numbers(threads), repeats, seed=seed
     )
     result = ForwardBench(spec).run(progress_console().print)
     report(result, as_json, out, _print_forward)

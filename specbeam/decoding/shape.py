@@ -50,17 +50,48 @@ def draft_shape(
         beam_width: W.
         max_rows: row budget of a pass, the beams' own rows included.
     """
-    last = len(fan_outs) - 1
-    level = base_level
-    while level < last and fan_outs[level] > EXHAUSTIVE_MEAN_CHILDREN:
-        level += 1
-    drafted = level - base_level
-    below, children = 1.0, 0.0
-    for thin in range(level, last):
+    drafted = _wide_levels(fan_outs, base_level)
+    rows_each = max(1, drafted) - 1 + rows_per_node(fan_outs, base_level + drafted)
+    nodes = int((max_rows - beam_width) / rows_each)
+    return DraftShape(drafted, max(beam_width, min(nodes, NODES_PER_BEAM * beam_width)))
+
+
+def union_shape(
+    fan_outs: Sequence[float], base_level: int, beam_width: int, max_rows: int
+) -> DraftShape:
+    """Return what to ask a drafter for whose nodes are united with those of others.
+
+    What it proposes costs no rows yet: the union chooses among twice as many nodes.
+
+    Args:
+        fan_outs: mean children per node by level.  Length L.
+        base_level: level of the exact beams.
+        beam_width: W.
+        max_rows: row budget of a pass, the beams' own rows included.
+    """
+    nodes = min(max_rows - beam_width, 2 * NODES_PER_BEAM * beam_width)
+    return DraftShape(_wide_levels(fan_outs, base_level), max(beam_width, nodes))
+
+
+def rows_per_node(fan_outs: Sequence[float], level: int) -> float:
+    """Return the rows a node costs together with the thin levels below it, on average.
+
+    Args:
+        fan_outs: mean children per node by level.  Length L.
+        level: level of the node, 1 .. L - 1.
+    """
+    below, rows = 1.0, 1.0
+    for thin in range(level, len(fan_outs) - 1):
         if fan_outs[thin] > EXHAUSTIVE_MEAN_CHILDREN:
             break
         below *= fan_outs[thin]
-        children += below
-    rows_per_node = max(1, drafted) + POPULAR_FAN_OUT * children
-    nodes = int((max_rows - beam_width) / rows_per_node)
-    return DraftShape(drafted, max(beam_width, min(nodes, NODES_PER_BEAM * beam_width)))
+        rows += POPULAR_FAN_OUT * below
+    return rows
+
+
+def _wide_levels(fan_outs: Sequence[float], base_level: int) -> int:
+    """Return how many levels from `base_level` on have many children."""
+    level = base_level
+    while level < len(fan_outs) - 1 and fan_outs[level] > EXHAUSTIVE_MEAN_CHILDREN:
+        level += 1
+    return level - base_level

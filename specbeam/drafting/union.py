@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from specbeam.catalog import ItemTrie
+from specbeam.decoding.beams import Beams
+from specbeam.decoding.shape import mean_fan_outs, rows_per_node
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.mixture import WeightedScorer, mix
 from specbeam.drafting.question import DraftQuestion
@@ -56,8 +58,9 @@ class _Level:
     """Candidates of one level.
 
     Attributes:
-        nodes: trie nodes.  Shape (n,).
+        nodes: trie nodes, ascending within a parent.  Shape (n,).
         scores: mixed cumulative scores.  Shape (n,).
+        margins: how likely they are, no more than their parents; inf = reserved.  Shape (n,).
         parents: place of each parent on the level above.  Shape (n,).
         sources: as in `United`.  Shape (n,).
         reserved: member of the first source's own beam.  Shape (n,), bool.
@@ -66,10 +69,25 @@ class _Level:
 
     nodes: np.ndarray
     scores: np.ndarray
+    margins: np.ndarray
     parents: np.ndarray
     sources: np.ndarray
     reserved: np.ndarray
     own_scores: np.ndarray
+
+    @classmethod
+    def of_beams(cls, beams: Beams) -> _Level:
+        """Return the exact beams as the level to start from."""
+        count = len(beams)
+        return cls(
+            beams.nodes,
+            beams.scores,
+            np.full(count, np.inf),
+            np.zeros(count, np.int64),
+            np.zeros(count, np.uint8),
+            np.ones(count, bool),
+            beams.scores,
+        )
 
 
 def unite(
@@ -80,6 +98,9 @@ def unite(
 ) -> United:
     """Choose the tree to verify below the exact beams.
 
+    Where no source goes as deep as level L - 1, rows are left for the target to take the thin
+    levels below whole.
+
     Args:
         question: the moment of the search.
         sources: the first one's own beam is reserved; none = an empty tree.
@@ -89,34 +110,30 @@ def unite(
     beams, trie = question.beams, question.trie
     own_rows = int(needs_row(beams.level, beams.nodes).sum()) if beams.level else 0
     budget = max_rows - own_rows
-    if not sources or budget <= 0 or not len(beams):
-        return _empty(beams.level)
-    levels = _walk(question, sources, budget)
+    levels = []
+    if sources and budget > 0 and len(beams):
+        levels = _walk(question, sources, budget)
     if not levels:
-        return _empty(beams.level)
-    return _choose(trie, beams.level, len(beams), question.width, levels, budget, needs_row)
+        nothing = np.zeros(0, np.int64)
+        return United(CandidateTree(beams.level, nothing, nothing), np.zeros(0, np.uint8), 0)
+    complete = beams.level + len(levels) == trie.depth - 1
+    if not complete:
+        budget = int(budget / rows_per_node(mean_fan_outs(trie), beams.level + len(levels)))
+    chosen, rows = _choose(beams.level, len(beams), levels, budget, needs_row)
+    tree, places = _tree(trie, beams.level, len(beams), levels, chosen, complete=complete)
+    return United(tree, np.concatenate([level.sources for level in levels])[places], rows)
 
 
 def _walk(question: DraftQuestion, sources: Sequence[WeightedScorer], widest: int) -> list[_Level]:
     """Return the candidates of each level below the beams, the last level excepted."""
-    trie, beams = question.trie, question.beams
-    count = len(beams)
-    everything = np.ones(count, bool)
-    here = _Level(
-        beams.nodes,
-        beams.scores,
-        np.zeros(count, np.int64),
-        np.zeros(count, np.uint8),
-        everything,
-        beams.scores,
-    )
-    levels = []
-    for level in range(beams.level, trie.depth - 1):
-        below = _expand(question, level, here, sources, widest)
-        if not len(below.nodes):
+    here = _Level.of_beams(question.beams)
+    levels: list[_Level] = []
+    for level in range(question.beams.level, question.trie.depth - 1):
+        error = LEVEL_ERROR ** len(levels)
+        here = _expand(question, level, here, sources, widest, error)
+        if not len(here.nodes):
             break
-        levels.append(below)
-        here = below
+        levels.append(here)
     return levels
 
 
@@ -126,26 +143,42 @@ def _expand(
     above: _Level,
     sources: Sequence[WeightedScorer],
     widest: int,
+    error: float,
 ) -> _Level:
+    """Return the children worth a row of one level's candidates."""
     mixed = mix(sources, level, above.nodes, question)
-    scores = above.scores[:, None] + mixed.logprobs
-    width = scores.shape[1]
-    flat = scores.ravel()
+    width = mixed.logprobs.shape[1]
+    scores = (above.scores[:, None] + mixed.logprobs).ravel()
     own = np.where(above.reserved, above.own_scores, -np.inf)[:, None] + mixed.first
     own = own.ravel()
-    reserved = np.zeros(len(flat), bool)
+    reserved = np.zeros(len(scores), bool)
     reserved[_best(own, question.width)] = True
-    chosen = np.union1d(_best(flat, widest), np.flatnonzero(reserved))
-    parents, slot = np.divmod(chosen, width)
+    places = np.union1d(_best(scores, max(widest, question.width)), np.flatnonzero(reserved))
+    parents, slot = np.divmod(places, width)
+    margins = _margins(scores[places], reserved[places], question.width, error)
+    margins = np.minimum(margins, above.margins[parents])
+    # What is below such a node is no more likely than the node.
+    kept = margins >= LOWEST_MARGIN
+    places, parents, slot, margins = places[kept], parents[kept], slot[kept], margins[kept]
     first = np.asarray(question.trie.levels[level].first_child_of(above.nodes[parents]), np.int64)
     return _Level(
         first + slot,
-        flat[chosen],
+        scores[places],
+        margins,
         parents,
-        mixed.sources.ravel()[chosen],
-        reserved[chosen],
-        own[chosen],
+        mixed.sources.ravel()[places],
+        reserved[places],
+        own[places],
     )
+
+
+def _margins(scores: np.ndarray, reserved: np.ndarray, width: int, error: float) -> np.ndarray:
+    """Return how far scores are above the `width`-th best, in units of their error."""
+    if not len(scores):
+        return scores
+    place = max(0, len(scores) - width)
+    threshold = np.partition(scores, place)[place]
+    return np.where(reserved, np.inf, (scores - threshold) / error)
 
 
 def _best(scores: np.ndarray, count: int) -> np.ndarray:
@@ -157,67 +190,54 @@ def _best(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def _choose(
-    trie: ItemTrie,
-    base_level: int,
-    num_beams: int,
-    width: int,
-    levels: list[_Level],
-    budget: int,
-    needs_row: NodeTest,
-) -> United:
-    """Spend the budget, most likely nodes first; a node never comes before its parent."""
-    margins, costs, depth = [], [], []
-    margin_above = np.full(num_beams, np.inf)
+    base_level: int, num_beams: int, levels: list[_Level], budget: int, needs_row: NodeTest
+) -> tuple[np.ndarray, int]:
+    """Spend the budget, most likely nodes first; a node never comes before its parent.
+
+    Returns:
+        A mask over the nodes of all levels, and the rows they cost.
+    """
+    costs = []
     skipped_above = np.zeros(num_beams, np.int64)
-    error = 1.0
     for number, level in enumerate(levels, start=base_level + 1):
-        rank = min(width, len(level.scores))
-        threshold = np.partition(level.scores, len(level.scores) - rank)[len(level.scores) - rank]
-        margin = np.where(level.reserved, np.inf, (level.scores - threshold) / error)
-        margin = np.minimum(margin, margin_above[level.parents])
         needed = needs_row(number, level.nodes)
         above = skipped_above[level.parents]
-        margins.append(margin)
         # Free nodes between a row and the row above it need theirs too (see `widen_exhaustively`).
         costs.append(np.where(needed, above + 1, 0))
-        depth.append(np.full(len(margin), number))
-        margin_above, skipped_above = margin, np.where(needed, 0, above + 1)
-        error *= LEVEL_ERROR
-    flat_depth, cost, margin = map(np.concatenate, (depth, costs, margins))
-    order = np.lexsort((flat_depth, -margin))
-    order = order[margin[order] >= LOWEST_MARGIN]
+        skipped_above = np.where(needed, 0, above + 1)
+    cost = np.concatenate(costs)
+    depth = np.repeat(np.arange(len(levels)), [len(level.nodes) for level in levels])
+    order = np.lexsort((depth, -np.concatenate([level.margins for level in levels])))
     taken = order[np.cumsum(cost[order]) <= budget]
-    chosen = np.zeros(len(margin), bool)
+    chosen = np.zeros(len(order), bool)
     chosen[taken] = True
-    return _tree(base_level, num_beams, trie, levels, margins, chosen, int(cost[taken].sum()))
+    return chosen, int(cost[taken].sum())
 
 
 def _tree(
+    trie: ItemTrie,
     base_level: int,
     num_beams: int,
-    trie: ItemTrie,
     levels: list[_Level],
-    margins: list[np.ndarray],
     chosen: np.ndarray,
-    rows: int,
-) -> United:
-    parents, tokens, sources = [], [], []
+    *,
+    complete: bool,
+) -> tuple[CandidateTree, np.ndarray]:
+    """Number the chosen nodes; also return their places among all candidates."""
+    parents, tokens, order = [], [], []
     number_above, offset, start = np.arange(num_beams), num_beams, 0
-    for number, (level, margin) in enumerate(zip(levels, margins, strict=True), base_level + 1):
-        kept = chosen[start : start + len(margin)] & (number_above[level.parents] >= 0)
-        start += len(margin)
+    for number, level in enumerate(levels, base_level + 1):
+        count = len(level.nodes)
+        kept = chosen[start : start + count] & (number_above[level.parents] >= 0)
         places = np.flatnonzero(kept)
-        places = places[np.lexsort((level.nodes[places], -margin[places]))]
+        places = places[np.lexsort((level.nodes[places], -level.margins[places]))]
         parents.append(number_above[level.parents[places]])
         tokens.append(trie.levels[number].tokens_of(level.nodes[places]).astype(np.int64))
-        sources.append(level.sources[places])
-        number_above = np.full(len(margin), -1)
+        order.append(start + places)
+        number_above = np.full(count, -1)
         number_above[places] = offset + np.arange(len(places))
-        offset += len(places)
-    tree = CandidateTree(base_level, np.concatenate(parents), np.concatenate(tokens), complete=True)
-    return United(tree, np.concatenate(sources), rows)
-
-
-def _empty(base_level: int) -> United:
-    nothing = np.zeros(0, np.int64)
-    return United(CandidateTree(base_level, nothing, nothing), np.zeros(0, np.uint8), 0)
+        offset, start = offset + len(places), start + count
+    tree = CandidateTree(
+        base_level, np.concatenate(parents), np.concatenate(tokens), complete=complete
+    )
+    return tree, np.concatenate(order)
