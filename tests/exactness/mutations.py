@@ -22,7 +22,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = {
     "searches": ("test_ties.py", "test_reference.py", "test_variants.py"),
-    "parts": ("test_filters.py", "test_expansion.py", "../unit/decoding/test_select.py"),
+    "parts": (
+        "test_filters.py",
+        "test_expansion.py",
+        "test_reporting.py",
+        "../unit/decoding/test_select.py",
+    ),
 }
 
 
@@ -52,13 +57,13 @@ MUTATIONS = (
     ),
     Mutation(
         "positions: one too far",
-        "engine/session.py",
+        "engine/row_scorer.py",
         "positions = new.levels + (prompt - 1)",
         "positions = new.levels + prompt",
     ),
     Mutation(
         "positions: by row instead of by level",
-        "engine/session.py",
+        "engine/row_scorer.py",
         "positions = new.levels + (prompt - 1)",
         "positions = np.arange(len(new)) + prompt",
     ),
@@ -71,7 +76,7 @@ MUTATIONS = (
     ),
     Mutation(
         "compaction: bookkeeping only, keys stay where they were",
-        "engine/session.py",
+        "engine/row_scorer.py",
         "self._runner.pool.compact(self._leased(), self._prompt_tokens, rows)",
         "pass",
     ),
@@ -86,6 +91,81 @@ MUTATIONS = (
         "engine/rows.py",
         "(nodes[stays], new_number[old[stays]])",
         "(nodes[stays], old[stays])",
+    ),
+    # ---- prompt and tree in one pass
+    Mutation(
+        "with the prompt: every row sees every row",
+        "engine/runner.py",
+        "self._mask(sees, before)",
+        "self._mask(np.ones_like(sees), before)",
+    ),
+    Mutation(
+        "with the prompt: rows see its last token only",
+        "engine/runner.py",
+        "self._mask(sees, before)",
+        "self._mask(sees, before).index_fill(3, torch.arange(before - 1), -torch.inf)",
+    ),
+    Mutation(
+        "with the prompt: rows one position too far",
+        "engine/row_scorer.py",
+        "positions = new.levels + (len(prompt) - 1)",
+        "positions = new.levels + len(prompt)",
+    ),
+    Mutation(
+        "with the prompt: the root scored at the prompt's first token",
+        "engine/runner.py",
+        "return hidden[before - 1 :]",
+        "return torch.cat([hidden[:1], hidden[before:]])",
+    ),
+    Mutation(
+        "with the prompt: its tokens see each other both ways",
+        "engine/decoder.py",
+        "attend(queries[:prompt], held[:, :, :prompt], None, shape.scale)",
+        "attend(queries[:prompt], held[:, :, :prompt], "
+        "torch.zeros((1, 1, 1, 1), dtype=qk.dtype), shape.scale)",
+    ),
+    Mutation(
+        "with the prompt: rows are not limited",
+        "engine/session.py",
+        "self._widen(resolved, max_rows)",
+        "self._widen(resolved, 10**6)",
+    ),
+    Mutation(
+        "with the prompt: the tree is left out",
+        "engine/session.py",
+        "levels = {} if tree is None else self._widen(resolved, max_rows)",
+        "levels = {}",
+    ),
+    # ---- reports
+    Mutation(
+        "reports: parents numbered by rank",
+        "decoding/reporting.py",
+        "above = count + np.argsort(best[:width])",
+        "above = count + np.arange(len(best[:width]))",
+    ),
+    Mutation(
+        "reports: ties to the larger path",
+        "decoding/reporting.py",
+        'best = np.argsort(-found.scores, kind="stable")',
+        'best = np.argsort(found.scores, kind="stable")[::-1]',
+    ),
+    Mutation(
+        "reports on the device: dead beams are counted",
+        "decoding/device_expansion.py",
+        "told = place[parent], child,",
+        "told = parent, child,",
+    ),
+    Mutation(
+        "reports on the host: cumulative scores told as steps",
+        "decoding/host_expansion.py",
+        "candidates[best], logprobs.ravel()[best])",
+        "candidates[best], candidates[best])",
+    ),
+    Mutation(
+        "reports: the last level too",
+        "decoding/host_expansion.py",
+        "if report and level + 1 < self.depth:",
+        "if report:",
     ),
     # ---- selection
     Mutation(

@@ -18,7 +18,7 @@ import torch
 from specbeam.catalog import FilterCompiler, ItemFilter, ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.device_expansion import DeviceExpansion
-from specbeam.decoding.expansion import AnyExpansion, ScoredLevel
+from specbeam.decoding.expansion import Allowed, AnyExpansion, ScoredLevel
 from specbeam.decoding.host_expansion import HostExpansion
 from specbeam.decoding.reference import (
     PAD,
@@ -43,11 +43,13 @@ class TableLaw:
 
     rng: np.random.Generator
     vocab_size: int
+    grid: float = 0.0  # what the logits are rounded to, which makes ties common
     rows: dict[Path, np.ndarray] = field(default_factory=dict)
 
     def row(self, path: Path) -> np.ndarray:
         if path not in self.rows:
-            self.rows[path] = self.rng.normal(0.0, 2.0, self.vocab_size)
+            row = self.rng.normal(0.0, 2.0, self.vocab_size)
+            self.rows[path] = np.round(row / self.grid) * self.grid if self.grid else row
         return self.rows[path]
 
     def __call__(self, prefixes: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -67,7 +69,7 @@ class Table:
     codebooks: list[np.ndarray]
 
     @classmethod
-    def make(cls, maker: int, seed: int, convention: str) -> Table:
+    def make(cls, maker: int, seed: int, convention: str, grid: float = 0.0) -> Table:
         rng = np.random.default_rng([maker, seed, 11])
         catalogue = MAKERS[maker](rng)
         trie = catalogue.build_trie()
@@ -75,7 +77,7 @@ class Table:
         scoring = Scoring(convention, books and tuple(map(np.array, books)))
         return cls(
             catalogue,
-            TableLaw(rng, catalogue.vocab_size),
+            TableLaw(rng, catalogue.vocab_size, grid),
             trie,
             FilterCompiler(trie),
             convention,
@@ -226,6 +228,17 @@ def test_levels_are_decided_as_far_as_the_rows_go(maker: int, convention: str) -
     assert seen["cut short"] or table.catalogue.kind == "tiny" or table.trie.depth < 3
 
 
+def score_rows(
+    table: Table, expansion: AnyExpansion, rows: dict[int, np.ndarray], allowed: Allowed
+) -> dict[int, ScoredLevel]:
+    """What an expansion makes of rows of the table's law."""
+    scored: dict[int, ScoredLevel] = {}
+    for level, nodes in rows.items():
+        paths = [table.nodes[level][node] for node in nodes]
+        scored[level] = expansion.score(level, nodes, table.level_scores(level, paths), allowed)
+    return scored
+
+
 def compare_both(
     table: Table,
     request: Request,
@@ -239,10 +252,7 @@ def compare_both(
     expected = beams_of(table, decided, want.candidates[decided - 1][:width])
     for expansion in table.expansions.values():
         allowed = expansion.allow(table.compiled(request))
-        scored: dict[int, ScoredLevel] = {}
-        for level, nodes in rows.items():
-            paths = [table.nodes[level][node] for node in nodes]
-            scored[level] = expansion.score(level, nodes, table.level_scores(level, paths), allowed)
+        scored = score_rows(table, expansion, rows, allowed)
         if base == decided:
             continue
         got = expansion.verify(start, scored, width, allowed)

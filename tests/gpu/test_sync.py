@@ -33,11 +33,12 @@ def no_synchronisation() -> Iterator[None]:
 
 
 def run_passes(runner: ModelRunner) -> list[torch.Tensor]:
-    """A prefill, two passes with rows and a pruning between them."""
+    """A prefill, two passes with rows and a pruning between them; then rows with the prompt."""
     tree = RandomTree(runner, 0, PROMPT, 0)
     first = tree.grow(9)
     tree.keep([3, 7])
-    return [tree.root, first, tree.grow(12)]
+    at_once = RandomTree(runner, 1, PROMPT, 1, at_once=8)
+    return [tree.root, first, tree.grow(12), at_once.root, at_once.first, at_once.grow(5)]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

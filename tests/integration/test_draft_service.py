@@ -5,6 +5,8 @@ import asyncio
 import grpc
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from draft_service.app import build_app, start_app
 from draft_service.settings import DraftSettings
@@ -146,6 +148,37 @@ async def test_a_proposal_is_the_drafters_own(bundle, channel, reference, level,
     assert [entry.last for entry in drafted] == [False] * (len(drafted) - 1) + [True]
     assert all(entry.base_level == level for entry in drafted)
     assert all(entry.stats.passes == len(entry.stats.forwards) for entry in drafted)
+
+
+def slow_logprobs(bundle, prompt, paths):
+    """Log-probability of the last token of each path, from whole forwards of the checkpoint."""
+    model = AutoModelForCausalLM.from_pretrained(
+        str(bundle.drafter_dir("default")), dtype=torch.float64
+    )
+    found = []
+    with torch.inference_mode():
+        for path in paths:
+            logits = model(torch.tensor([[*prompt.tolist(), *path[:-1]]])).logits[0, -1]
+            found.append(float(torch.log_softmax(logits, -1)[path[-1]]))
+    return found
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+async def test_every_node_has_its_log_probability(bundle, channel, level):
+    prompt = random_prompt(bundle, level)
+    beams = some_beams(bundle, level, 6) if level else Beams.root()
+    async with draft_session(channel) as session:
+        await session.say(draft_open(bundle, prompt))
+        drafted = await session.levels(propose(wire(beams, bundle), 2, 15))
+    parents, tokens = joined(drafted)
+    logprobs = [logprob for entry in drafted for logprob in entry.logprobs]
+    assert len(drafted) == min(2, bundle.trie.depth - 1 - level)
+    assert all(len(entry.logprobs) == len(entry.tokens) > 0 for entry in drafted)
+    paths = [tuple(path) for path in beams.paths(bundle.trie).tolist()]
+    for parent, token in zip(parents, tokens, strict=True):
+        paths.append((*paths[parent], token))
+    wanted = slow_logprobs(bundle, prompt, paths[len(beams) :])
+    np.testing.assert_allclose(logprobs, wanted, rtol=0, atol=1e-5)
 
 
 async def test_every_node_resolves_at_the_target(bundle, channel):

@@ -465,10 +465,6 @@ BAD_OPENS = {
     "no convention": ({"score_kind": 0}, "open.header.score_kind"),
     "no fingerprint": ({"catalog": ""}, "open.header.fingerprints.catalog"),
     "no bundle": ({"bundle": ""}, "open.header.bundle"),
-    "tree": (
-        {"tree": session_pb2.CandidateTree(parents=[0], tokens=[5])},
-        "open.tree",
-    ),
     "resume too deep": ({"resume": beams(5, [3] * 5, [0.0])}, "open.resume.level"),
     "resume ragged": ({"resume": beams(2, [3, 4, 5], [0.0, 0.0])}, "open.resume.tokens"),
     "resume empty": ({"resume": beams(1, [], [])}, "open.resume.scores"),

@@ -108,13 +108,21 @@ def plain_logits(model: Any, sequences: list[list[int]]) -> torch.Tensor:
 class RandomTree:
     """Rows of random trees on one slot, pass after pass, with what each of them means."""
 
-    def __init__(self, runner: ModelRunner, slot: int, prompt: np.ndarray, seed: int) -> None:
-        """Run the prompt."""
+    def __init__(
+        self, runner: ModelRunner, slot: int, prompt: np.ndarray, seed: int, at_once: int = 0
+    ) -> None:
+        """Run the prompt, and some first rows in the same pass."""
         self.runner, self.slot, self.prompt = runner, slot, prompt
         self.rng = np.random.default_rng(seed)
         self.paths: list[list[int]] = []
         self.parents: list[int] = []
-        self.root = runner.logits(runner.prefill(slot, prompt))
+        if at_once:
+            tokens, positions = self._plant(at_once)
+            hidden = runner.prefill_with_rows(slot, prompt, tokens, positions, self.sees())
+        else:
+            hidden = runner.prefill(slot, prompt)
+        logits = runner.logits(hidden)
+        self.root, self.first = logits[:1], logits[1:]
 
     def sequences(self, rows: range) -> list[list[int]]:
         """Whole token sequences of rows."""
@@ -130,6 +138,13 @@ class RandomTree:
 
     def grow(self, count: int) -> torch.Tensor:
         """Add `count` rows below random rows or the root in one pass; their logits."""
+        held, prompt = len(self.paths), len(self.prompt)
+        tokens, positions = self._plant(count)
+        hidden = self.runner.forward_rows(self.slot, prompt, tokens, positions, self.sees()[held:])
+        return self.runner.logits(hidden)
+
+    def _plant(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Choose `count` new rows; their tokens and positions."""
         held = len(self.paths)
         for row in range(held, held + count):
             parent = int(self.rng.integers(-1, row)) if row else -1
@@ -140,9 +155,7 @@ class RandomTree:
             self.paths.append([*above, int(self.rng.integers(3, VOCAB))])
         tokens = np.array([path[-1] for path in self.paths[held:]])
         positions = np.array([len(path) for path in self.paths[held:]]) + len(self.prompt) - 1
-        prompt = len(self.prompt)
-        hidden = self.runner.forward_rows(self.slot, prompt, tokens, positions, self.sees()[held:])
-        return self.runner.logits(hidden)
+        return tokens, positions
 
     def keep(self, rows: list[int]) -> None:
         """Drop all but some rows and their ancestors."""

@@ -63,9 +63,11 @@ def check_trees(model: Any, dtype: str, tolerance: float, seeds: int) -> float:
     largest = 0.0
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        tree = RandomTree(runner, 0, random_prompt(rng), seed)
-        close = plain_logits(model, [tree.prompt.tolist()])
-        largest = max(largest, float((tree.root.double() - close).abs().max()))
+        at_once = (0, 6)[seed % 2]
+        tree = RandomTree(runner, 0, random_prompt(rng), seed, at_once)
+        expected = plain_logits(model, [tree.prompt.tolist(), *tree.sequences(range(at_once))])
+        logits = torch.cat([tree.root, tree.first]).double()
+        largest = max(largest, float((logits - expected).abs().max()))
         for count in (1, 7, 19):
             held = len(tree.paths)
             logits = tree.grow(count).double()
@@ -124,12 +126,15 @@ def test_bf16_is_as_close_as_transformers_own(family: str, record_property: Reco
     assert np.mean(ours) < 1.5 * np.mean(theirs)
 
 
+@pytest.mark.parametrize("at_once", [0, 8])
 @pytest.mark.parametrize("rotary", ["default", "llama3"])
 @pytest.mark.parametrize("family", CLASSES)
-def test_kv_after_compaction_equals_a_fresh_prefill(family: str, rotary: str, weights: str) -> None:
+def test_kv_after_compaction_equals_a_fresh_prefill(
+    family: str, rotary: str, at_once: int, weights: str
+) -> None:
     runner = runner_of(tiny_model(family, rotary))
     rng = np.random.default_rng(3)
-    tree = RandomTree(runner, 1, random_prompt(rng), 3)
+    tree = RandomTree(runner, 1, random_prompt(rng), 3, at_once)
     tree.grow(9)
     tree.keep([5])
     tree.grow(12)
@@ -149,3 +154,5 @@ def test_a_position_beyond_prompt_and_item_is_refused() -> None:
     runner.forward_rows(0, 2, np.array([7]), np.array([24 + 8 - 1]), see)
     with pytest.raises(ValueError, match="position 32 is beyond the 32"):
         runner.forward_rows(0, 2, np.array([7]), np.array([32]), see)
+    with pytest.raises(ValueError, match="position 32 is beyond the 32"):
+        runner.prefill_with_rows(0, np.array([1, 5]), np.array([7]), np.array([32]), see)

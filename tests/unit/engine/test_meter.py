@@ -19,6 +19,9 @@ def test_every_pass_is_counted_and_taken_once() -> None:
     first, second = runner.meter.take()
     assert before <= first[0] < first[1] <= second[0] < second[1] <= time.monotonic_ns()
     assert runner.meter.take() == ()
+    see = np.eye(2, dtype=bool)
+    runner.prefill_with_rows(0, np.array([1, 4]), np.array([7, 8]), np.array([2, 2]), see)
+    assert len(runner.meter.take()) == 1
 
 
 def test_an_interval_ends_with_the_last_use_of_the_head() -> None:

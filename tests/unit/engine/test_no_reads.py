@@ -15,9 +15,10 @@ from tests.unit.engine.models import CLASSES, RandomTree, runner_of, tiny_model
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp64"])
 @pytest.mark.parametrize("family", CLASSES)
-def test_passes_and_compaction_run_without_content(family: str, dtype: str) -> None:
+@pytest.mark.parametrize("at_once", [0, 5])
+def test_passes_and_compaction_run_without_content(family: str, dtype: str, at_once: int) -> None:
     runner = runner_of(tiny_model(family), dtype, device="meta")
-    tree = RandomTree(runner, 0, np.array([1, 9, 17, 30, 4]), 0)
+    tree = RandomTree(runner, 0, np.array([1, 9, 17, 30, 4]), 0, at_once)
     tree.grow(9)
     tree.keep([3, 7])
     logits = tree.grow(12)

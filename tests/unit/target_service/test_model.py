@@ -5,6 +5,7 @@ import pytest
 
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.tree import CandidateTree
+from specbeam.engine import ModelRunner
 from target_service.model import load_target, scratch_rows
 from target_service.session import SearchRequest, Step, TargetSession, VerifyTree
 from target_service.warmup import SelfTestError, check_search
@@ -33,12 +34,16 @@ def every_child(trie, beams):
     return CandidateTree(beams.level, np.asarray(parents), np.asarray(tokens))
 
 
+@pytest.mark.parametrize("beside_the_prompt", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_a_greedy_tree_never_runs_out_of_rows(model, seed):
-    request = SearchRequest(random_prompt(model.bundle, seed), 12, model.limits.max_rows)
+def test_a_greedy_tree_never_runs_out_of_rows(model, seed, beside_the_prompt):
+    prompt, max_rows = random_prompt(model.bundle, seed), model.limits.max_rows
+    tree = VerifyTree(every_child(model.bundle.trie, Beams.root()))
+    request = SearchRequest(prompt, 12, max_rows, tree=tree if beside_the_prompt else None)
     session = TargetSession(model, request)
     try:
         result = session.open()
+        assert result.turn.rows <= (max_rows if beside_the_prompt else 0)
         while not result.finished:
             tree = every_child(model.bundle.trie, result.turn.beams)
             result = session.advance(Step(result.turn.beams.level, VerifyTree(tree)))
@@ -48,9 +53,22 @@ def test_a_greedy_tree_never_runs_out_of_rows(model, seed):
 
 
 def test_scratch_rows_cover_every_pass():
-    assert scratch_rows(4, 128, 256) == 3 * 256
-    assert scratch_rows(4, 128, 20) == 3 * 128
+    assert scratch_rows(4, 128, 256) == 128 + 3 * 256
+    assert scratch_rows(4, 128, 20) == 4 * 128
     assert scratch_rows(1, 128, 20) == 128
+
+
+def test_the_self_test_finds_a_wrong_pass_with_the_prompt(model, monkeypatch):
+    """Tree rows at wrong positions."""
+    prefill = ModelRunner.prefill_with_rows
+
+    def one_too_far(self, slot, prompt, tokens, positions, sees):
+        return prefill(self, slot, prompt, tokens, positions + 1, sees)
+
+    check_search(model)
+    monkeypatch.setattr(ModelRunner, "prefill_with_rows", one_too_far)
+    with pytest.raises(SelfTestError, match="two ways"):
+        check_search(model)
 
 
 def test_the_self_test_finds_two_answers(model, monkeypatch):
