@@ -130,3 +130,36 @@ def test_progress_ends_with_everything(
     told: list[float] = []
     build_cooccurrence(small_dataset, trie, tmp_path / "co", on_progress=told.append)
     assert told == sorted(told) and told[-1] == 1.0 and len(told) > 3
+
+
+def test_an_item_taken_twice_is_no_neighbour_of_itself(
+    small_dataset: Dataset, trie: ItemTrie, tmp_path: Path
+) -> None:
+    log = small_dataset.interactions
+    # Every other event repeats the one before it.
+    item = np.repeat(log.item[::2], 2)[: len(log.item)]
+    repeated = replace(small_dataset, interactions=replace(log, item=item))
+    settings = CooccurrenceSettings(neighbours=1000, half_evidence=3.0)
+    build_cooccurrence(repeated, trie, tmp_path / "co", settings)
+    got = by_id(load_neighbours(tmp_path / "co", trie), trie)
+    want = slow_table(repeated, settings)
+    assert {one: set(row) for one, row in got.items()} == {o: set(r) for o, r in want.items()}
+    assert not any(one in row for one, row in got.items())
+    for one, row in want.items():
+        assert sum(got[one].values()) == pytest.approx(sum(row.values()), abs=1e-3)
+
+
+@pytest.mark.parametrize("block", [1, 7, 30, 10**6])
+def test_blocks_hold_every_event_once_and_few_at_a_time(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cooccurrence, "BLOCK_EVENTS", block)
+    item = np.random.default_rng(0).integers(0, 20, 100).astype(np.int32)
+    item[item == 3] = 4
+    blocks = list(cooccurrence._blocks(item, 25))
+    assert [low for low, _, _ in blocks] == [0, *(high for _, high, _ in blocks[:-1])]
+    assert blocks[-1][1] == 25
+    assert sorted(np.concatenate([chosen for _, _, chosen in blocks])) == list(range(100))
+    for low, high, chosen in blocks:
+        assert ((item[chosen] >= low) & (item[chosen] < high)).all()
+        assert len(chosen) <= block or high == low + 1
