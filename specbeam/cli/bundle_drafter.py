@@ -34,7 +34,8 @@ OUT = click.Path(path_type=Path)
     epilog="""\b
 Examples:
   specbeam bundle add-drafter beauty.bundle --kind cooccurrence --dataset beauty.dataset
-  specbeam bundle add-drafter old.bundle --kind cooccurrence --dataset shop.dataset --out new.bundle
+  specbeam bundle add-drafter shop.bundle --kind cooccurrence --dataset shop.dataset \\
+      --name neighbours --out shop-b.bundle --json
 
 A drafter of the same name and kind is replaced.  Target, prompt and catalogue keep their
 fingerprints: stored histories and states stay valid.""",
