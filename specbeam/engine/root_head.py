@@ -1,12 +1,12 @@
 """The root head drafter: candidates from the target's own hidden state after the prompt.
 
 A second model would have to read the prompt first; here the target has read it, and a few small
-multiplications per level extend its state by the codes of a beam.  The target's own embedding and LM
-head do the rest.  It is one more drafter: what it proposes is verified like anything else.
+multiplications per level extend its state by the codes of a beam.  The target's own embedding and
+LM head do the rest.  It is one more drafter: what it proposes is verified like anything else.
 
 Source: drafting from the target's hidden state is NEZHA's and Medusa's idea, states that depend on
-the drafted codes are Hydra's (arXiv 2402.05109); residual blocks in the space of the frozen LM head,
-and the K-consistent choice of nodes, are our own.
+the drafted codes are Hydra's (arXiv 2402.05109).  Residual blocks in the space of the frozen LM
+head, and the K-consistent choice of nodes, are our own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The root head's network: one small residual block per level, from a prefix's state to the next.
 
-A state stands for the prompt and a prefix of codes, in the space of the target's hidden states after
-the last norm: the target's own LM head reads it.  The state of the empty prefix is the target's
-hidden state itself.
+A state stands for the prompt and a prefix of codes, in the space of the target's hidden states
+after the last norm: the target's own LM head reads it.  The state of the empty prefix is the
+target's hidden state itself.
 """
 
 from __future__ import annotations

@@ -175,9 +175,9 @@ def test_a_head_changes_no_answer(number: int, convention: str) -> None:
     np.testing.assert_allclose(session.beams.scores, want.scores, rtol=0, atol=1e-9)
 
 
-# Items (3|4, 5|6, 7) over hidden states of two numbers: e(3) = (1, 1), e(4) = (-1, 1), token 5 reads
-# the first number and token 6 the second.  The block adds silu(norm(e)[0]) to the first number and
-# takes it from the second.
+# Items (3|4, 5|6, 7) over hidden states of two numbers: e(3) = (1, 1), e(4) = (-1, 1), token 5
+# reads the first number and token 6 the second.  The block adds silu(norm(e)[0]) to the first
+# number and takes it from the second.
 HAND_PATHS = np.array([[3, 5, 7], [3, 6, 7], [4, 5, 7], [4, 6, 7]])
 HAND_VOCABULARY = 8
 
@@ -306,12 +306,12 @@ def test_a_head_for_another_width_is_refused(tmp_path: FilePath) -> None:
 def test_missing_and_damaged_files_are_refused(saved: SimpleNamespace) -> None:
     weights, description = (saved.directory / n for n in ("head.safetensors", "drafter.json"))
     weights.write_bytes(weights.read_bytes()[:20])
-    with pytest.raises(RootHeadError, match="head.safetensors cannot be read"):
+    with pytest.raises(RootHeadError, match=r"head\.safetensors cannot be read"):
         RootHead.load(saved.directory, saved.model)
     weights.unlink()
-    with pytest.raises(RootHeadError, match="head.safetensors cannot be read"):
+    with pytest.raises(RootHeadError, match=r"head\.safetensors cannot be read"):
         RootHead.load(saved.directory, saved.model)
     for text in ("[]", "{", "{}"):
         description.write_text(text)
-        with pytest.raises(RootHeadError, match="drafter.json cannot be read"):
+        with pytest.raises(RootHeadError, match=r"drafter\.json cannot be read"):
             RootHead.load(saved.directory, saved.model)
