@@ -109,7 +109,10 @@ def test_proposals_equal_the_slow_reference(number: int, convention: str) -> Non
         model = world.search_model("target", convention, PLACES[round_ % 3 == 0])
         blocks = random_blocks(round_, model.runner.hidden_size, int(rng.integers(0, trie.depth)))
         hidden = root_hidden(model.runner, np.array(prompt.tokens))
-        asked = int(rng.integers(0, 4)), int(rng.integers(1, 60)), int(rng.integers(1, 12))
+        width = int(rng.integers(1, 12))
+        # Budgets just above W are where keeping the own beam matters.
+        nodes = int(rng.choice([1, width + 1, width + 2, 60]))
+        asked = int(rng.integers(0, 4)), nodes, width
         compiled = world.compiler.compile(
             world.compiler.resolve(world.as_item_filter(request.item_filter))
         )
@@ -135,18 +138,25 @@ def test_proposals_equal_the_slow_reference(number: int, convention: str) -> Non
 
 
 def test_the_own_beam_does_not_depend_on_the_budget() -> None:
-    world = World.make(4)
-    model = world.search_model("target", "VOCAB", "host")
-    head = head_of(model, random_blocks(0, model.runner.hidden_size, 2))
-    hidden = root_hidden(model.runner, np.array(world.prompts[0].tokens))
-    changed = False
-    for width in (1, 2, 3, 5):
-        narrow = _nodes(world.trie, head.propose(hidden, Beams.root(), 3, width, width))
-        wide = _nodes(world.trie, head.propose(hidden, Beams.root(), 3, 40, width))
-        for level, nodes in narrow.items():
-            assert set(nodes) <= set(wide[level])
-            changed |= set(nodes) != set(wide[level][: len(nodes)])
-    assert changed, "the case does not tell reservation from taking the best"
+    displaced = 0
+    for number in (4, 5, 6):
+        world = World.make(number)
+        model = world.search_model("target", "VOCAB", "host")
+        for seed in range(6):
+            head = head_of(model, random_blocks(seed, model.runner.hidden_size, 2))
+            prompt = world.prompts[seed % len(world.prompts)]
+            hidden = root_hidden(model.runner, np.array(prompt.tokens))
+            for width in (1, 2, 3, 5):
+                narrow = _nodes(world.trie, head.propose(hidden, Beams.root(), 3, width, width))
+                # Without a beam of its own a head would answer this for N nodes.
+                best = _nodes(
+                    world.trie, head.propose(hidden, Beams.root(), 3, width + 1, width + 1)
+                )
+                wide = _nodes(world.trie, head.propose(hidden, Beams.root(), 3, width + 1, width))
+                for level, nodes in narrow.items():
+                    assert set(nodes) <= set(wide[level])
+                    displaced += not set(nodes) <= set(best[level])
+    assert displaced, "in no case is the own beam worth keeping"
 
 
 def _nodes(trie: ItemTrie, tree: ScoredTree) -> dict[int, list[int]]:
