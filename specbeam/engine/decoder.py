@@ -174,6 +174,10 @@ class Decoder(nn.Module):
         self._layers, self._norm = layers, norm
         self._pad_rows = pad_rows
 
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the input embeddings of vocabulary ids.  Shape (..., hidden)."""
+        return F.embedding(tokens, self._embedding)
+
     def forward(
         self, tokens: torch.Tensor, positions: torch.Tensor, place: SlotRows
     ) -> torch.Tensor:

@@ -197,6 +197,14 @@ class ModelRunner:
         return tree_mask(seen, prompt_tokens, shape.heads_per_group, self.dtype)
 
     @torch.inference_mode()
+    def embed(self, tokens: np.ndarray) -> torch.Tensor:
+        """Return the model's input embeddings of vocabulary ids.  Shape (n, hidden)."""
+        embedded: torch.Tensor = self._decoder.embed(
+            upload(np.asarray(tokens, np.int64), self.device)
+        )
+        return embedded
+
+    @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Apply the LM head.
 

@@ -164,10 +164,22 @@ class ItemSampler:
         items = np.where(batch.events >= 0, batch.item_of[batch.events], batch.events)
         if len(row):
             likely = logits[torch.from_numpy(row), torch.from_numpy(column * self._depth)]
-            probabilities = torch.softmax(likely[:, self._tokens.to(likely.device)], dim=-1)
-            node = torch.multinomial(probabilities.cpu(), 1)[:, 0].numpy()
-            items[row, column] = self._draw(node, torch.rand(len(row), dtype=torch.float64).numpy())
+            items[row, column] = self.sample(likely, 1)[:, 0]
         return Batch(items, np.arange(len(self._order)), batch.paths)
+
+    def sample(self, logits: Tensor, count: int) -> np.ndarray:
+        """Return items below different first codes, drawn by a law of the next token.
+
+        Args:
+            logits: of the first code. Shape (Q, V).
+            count: items per row, at most the number of first codes.
+
+        Returns:
+            Item numbers. Shape (Q, count), int64.
+        """
+        probabilities = torch.softmax(logits[:, self._tokens.to(logits.device)], dim=-1)
+        node = torch.multinomial(probabilities.cpu(), count).numpy()
+        return self._draw(node, torch.rand(node.shape, dtype=torch.float64).numpy())
 
     def _draw(self, node: np.ndarray, chance: np.ndarray) -> np.ndarray:
         """Return an item below each first-level node, by popularity; `chance` is uniform."""

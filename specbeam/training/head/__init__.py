@@ -1,0 +1,4 @@
+"""Training of root heads: drafters that work from the target's own hidden state.
+
+See `specbeam.engine.root_head` for what is trained.
+"""
