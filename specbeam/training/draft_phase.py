@@ -56,7 +56,7 @@ class RowLoss(Protocol):
     """Compares the draft's distributions with the target's, choice by choice."""
 
     def __call__(
-        self, draft_logits: Tensor, target_logits: Tensor, exists: Tensor | None
+        self, draft_logits: Tensor, target_logits: Tensor, exists: Tensor | None, /
     ) -> Tensor:
         """Return the sum over choices.
 
