@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from specbeam.training.alignment.fit import (
     start_drafter,
 )
 from specbeam.training.alignment.phase import PHASE, make_teacher_data, train_aligned
-from specbeam.training.alignment.settings import alignment_phase
+from specbeam.training.alignment.settings import alignment_phase, most_held_out
 from specbeam.training.curve import draw_curves
 from specbeam.training.data.dataset import Dataset, require_semantic_ids
 from specbeam.training.data.dataset_files import read_dataset
@@ -169,17 +169,18 @@ def _context(
     should_stop: Callable[[], bool],
 ) -> AlignmentContext:
     start = start_drafter(bundle, run.start)
+    phase = alignment_phase(
+        run.preset,
+        trained_start=start is not None,
+        minutes=run.minutes,
+        steps=run.steps,
+        epochs=run.epochs,
+    )
     return AlignmentContext(
         dataset=dataset,
         bundle=bundle,
         config=run.config,
-        phase=alignment_phase(
-            run.preset,
-            trained_start=start is not None,
-            minutes=run.minutes,
-            steps=run.steps,
-            epochs=run.epochs,
-        ),
+        phase=replace(phase, validation_users=min(phase.validation_users, most_held_out(dataset))),
         teacher=run.teacher,
         teacher_dir=run.teacher_dir or run.work_dir / "teacher-data",
         start=start,

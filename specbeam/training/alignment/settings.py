@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+from specbeam.training.data.dataset import Dataset
 from specbeam.training.errors import TrainingError
 from specbeam.training.presets import PhaseConfig, Preset
 
 # A trained drafter forgets what it knows at the rate that new weights need.
 TRAINED_START_RATE = 1.0 / 3.0
 ORDER_JITTER = 0.3
+HELD_OUT_SHARE = 0.1
 
 
 def alignment_phase(
@@ -44,3 +46,9 @@ def alignment_phase(
         num_validations=8,
         patience=4,
     )
+
+
+def most_held_out(dataset: Dataset) -> int:
+    """Return how many users at most are judged by and not trained on; 0 for a handful of users."""
+    users = sum(len(history) > 0 for history in dataset.histories("train"))
+    return int(HELD_OUT_SHARE * users)
