@@ -97,9 +97,10 @@ def _ensure_bundle(work_dir: Path, threads: int) -> Path:
     from specbeam.training.data.dataset_files import write_dataset
     from specbeam.training.data.synthetic import SyntheticConfig, synthesize
     from specbeam.training.loop import StopRequested
-    from specbeam.training.pipeline import RUN_FILE, TrainingRun, train_bundle
+    from specbeam.training.pipeline import TrainingRun, train_bundle
     from specbeam.training.presets import get_preset
     from specbeam.training.progress import ConsoleReporter
+    from specbeam.training.work_dir import RUN_FILE
 
     dataset_dir = work_dir / "dataset"
     if not (dataset_dir / "dataset.json").is_file():

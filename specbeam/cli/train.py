@@ -8,6 +8,8 @@ import click
 
 from specbeam.cli import exit_codes
 from specbeam.cli.output import print_json, print_table, progress_console
+from specbeam.cli.processes import is_main_process
+from specbeam.cli.train_align import alignment_options, check_options, run_alignment
 
 # Threads of a parallel region wait this many turns before they sleep.  The default spins for
 # milliseconds; beside other busy processes that made some steps six times slower.
@@ -21,6 +23,7 @@ Examples:
   specbeam train beauty.dataset beauty.bundle --preset small --threads 2
   specbeam train beauty.dataset beauty.bundle --preset small --resume
   specbeam train games.dataset games.bundle --target-epochs 5 --dropout 0.2
+  specbeam train beauty.dataset aligned.bundle --align --from beauty.bundle --loss atspeed-s
   torchrun --nproc-per-node 4 -m specbeam train big.dataset big.bundle --preset base"""
 )
 @click.argument("dataset_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -68,7 +71,11 @@ Examples:
     help="Time between checkpoints.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@alignment_options
+@click.pass_context
 def train(
+    ctx: click.Context,
+    /,
     dataset_dir: Path,
     bundle_dir: Path,
     preset: str,
@@ -88,8 +95,13 @@ def train(
     keep_work: bool,
     checkpoint_seconds: float,
     as_json: bool,
+    align: bool,
+    **alignment: Any,
 ) -> int:
     """Train a target and a draft model on DATASET_DIR and write BUNDLE_DIR.
+
+    With --align the target is that of another bundle, and a draft is trained to propose what its
+    beam search keeps; BUNDLE_DIR is that bundle with this draft.
 
     The state is saved in BUNDLE_DIR.work. A run that was stopped or killed at any
     point goes on with --resume and the same options, and gives the same models as one that was not.
@@ -97,6 +109,9 @@ def train(
     Several devices or processes: start it with `accelerate launch` or `torchrun`.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    check_options(ctx, align=align)
+    if align:
+        return run_alignment(ctx.params)
     from specbeam.training.loop import StopRequested
     from specbeam.training.pipeline import TrainingRun, train_bundle
     from specbeam.training.presets import get_preset
@@ -133,18 +148,13 @@ def train(
         except StopRequested:
             reporter.note(f"stopped; continue with --resume (state in {run.work_dir})")
             return exit_codes.INTERRUPTED
-    if not _is_main_process():
+    if not is_main_process():
         return exit_codes.OK
     if as_json:
         print_json(report)
         return exit_codes.OK
     _print_report(report, bundle_dir)
     return exit_codes.OK
-
-
-def _is_main_process() -> bool:
-    """Whether this is the only process, or the first of those that a launcher started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _print_report(report: dict[str, Any], bundle_dir: Path) -> None:

@@ -9,6 +9,7 @@ the same log has to know which of its own counts came from the user in question.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,25 @@ Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 
 NO_EVENT = -1
+
+
+class Labelled(Protocol):
+    """What a training loop has to know about a batch."""
+
+    @property
+    def num_labels(self) -> int:
+        """Tokens that are predicted."""
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Labelled)
+MadeBatch = TypeVar("MadeBatch", bound=Labelled, covariant=True)
+
+
+class BatchSource(Protocol[MadeBatch]):
+    """Makes the batches of an epoch; the same epoch gives the same batches every time."""
+
+    def epoch(self, number: int) -> Sequence[MadeBatch]:
+        """Return the batches of one epoch, at least one, in the order of training."""
 
 
 @dataclass(frozen=True, slots=True)

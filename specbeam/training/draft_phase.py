@@ -14,6 +14,7 @@ continuations sampled while training rather than stored beams.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -51,6 +52,69 @@ class _Reference:
     second: Beams
 
 
+class RowLoss(Protocol):
+    """Compares the draft's distributions with the target's, choice by choice."""
+
+    def __call__(
+        self, draft_logits: Tensor, target_logits: Tensor, exists: Tensor | None, /
+    ) -> Tensor:
+        """Return the sum over choices.
+
+        Args:
+            draft_logits: logits or log-probabilities. Shape (Q, W).
+            target_logits: likewise. Shape (Q, W).
+            exists: false where padded; None if nothing is. Shape (Q, W).
+        """
+
+
+class SequenceLoss:
+    """Every prefix of a sequence, the frozen target's word against the draft's."""
+
+    def __init__(
+        self,
+        rows: RowLoss,
+        target: nn.Module,
+        tables: ChoiceTables,
+        sampler: "ItemSampler",
+        *,
+        substitute: float,
+        bf16: bool,
+    ) -> None:
+        """Keep what the loss needs.
+
+        Args:
+            rows: compares distributions.
+            target: in eval mode.
+            tables: the choices that lead to each item.
+            sampler: replaces items.
+            substitute: share of items replaced by samples of the target.
+            bf16: run matrix products in bfloat16.
+        """
+        self._rows, self._target, self._tables = rows, target, tables
+        self._sampler, self._substitute, self._bf16 = sampler, substitute, bf16
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean loss per item, in nats; the second level counts double."""
+        device = device_of(model)
+        with torch.no_grad():
+            target_logits = self._target_logits(batch, device)
+            if self._substitute > 0.0:
+                batch = self._sampler.substitute(batch, target_logits, self._substitute)
+                target_logits = self._target_logits(batch, device)
+        tokens = torch.from_numpy(batch.tokens).to(device)
+        draft_logits = forward_logits(model, tokens, bf16=self._bf16)
+        total = draft_logits.new_zeros(())
+        for found in level_choices(batch, self._tables, device):
+            weight = SECOND_LEVEL_WEIGHT if found.level == 1 else 1.0
+            drafted, wanted = found.gather(draft_logits), found.gather(target_logits)
+            total = total + weight * self._rows(drafted, wanted, found.exists)
+        return total / len(batch.items)
+
+    def _target_logits(self, batch: Batch, device: torch.device) -> Tensor:
+        tokens = torch.from_numpy(batch.tokens).to(device)
+        return forward_logits(self._target, tokens, bf16=self._bf16)
+
+
 class DraftObjective:
     """KL from the target's distributions; judged by coverage of the target's second-level beams."""
 
@@ -82,9 +146,11 @@ class DraftObjective:
             score_kind: convention of the scores.
             bf16: run matrix products in bfloat16 (training only).
         """
-        self._draft, self._target, self._trie = draft, target.eval(), trie
-        self._tables, self._sampler, self._devices = tables, sampler, devices
-        self._substitute, self._kind, self._bf16 = substitute, score_kind, bf16
+        self._draft, self._trie = draft, trie
+        self._devices, self._kind = devices, score_kind
+        self._loss = SequenceLoss(
+            distillation_loss, target.eval(), tables, sampler, substitute=substitute, bf16=bf16
+        )
         search = SearchConfig(COVERAGE_BEAMS, 2, score_kind)
         groups = equal_length_groups(users.share(devices).prompts, COVERAGE_BEAMS)
         self._references = [
@@ -95,24 +161,7 @@ class DraftObjective:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean distillation loss per item, in nats; see `Objective`."""
-        device = device_of(model)
-        with torch.no_grad():
-            target_logits = self._target_logits(batch, device)
-            if self._substitute > 0.0:
-                batch = self._sampler.substitute(batch, target_logits, self._substitute)
-                target_logits = self._target_logits(batch, device)
-        tokens = torch.from_numpy(batch.tokens).to(device)
-        draft_logits = forward_logits(model, tokens, bf16=self._bf16)
-        total = draft_logits.new_zeros(())
-        for found in level_choices(batch, self._tables, device):
-            weight = SECOND_LEVEL_WEIGHT if found.level == 1 else 1.0
-            drafted, wanted = found.gather(draft_logits), found.gather(target_logits)
-            total = total + weight * distillation_loss(drafted, wanted, found.exists)
-        return total / len(batch.items)
-
-    def _target_logits(self, batch: Batch, device: torch.device) -> Tensor:
-        tokens = torch.from_numpy(batch.tokens).to(device)
-        return forward_logits(self._target, tokens, bf16=self._bf16)
+        return self._loss(model, batch)
 
     def validate(self) -> Mapping[str, float]:
         """Return the coverage numbers, see `_covered`; nothing without prompts or second level."""

@@ -2,17 +2,17 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from specbeam.training.averaging import WeightAverage
-from specbeam.training.batches import Batch, BatchMaker
+from specbeam.training.batches import AnyBatch, BatchSource, Labelled
 from specbeam.training.checkpoint import (
     LoopState,
     Trained,
@@ -36,16 +36,18 @@ LOSS_DECAY = 0.98
 AGREE_EVERY = 20
 TIMED_STEPS = (2, 8)  # warm-up, measured
 
+TakenBatch = TypeVar("TakenBatch", bound=Labelled, contravariant=True)
 
-class Objective(Protocol):
+
+class Objective(Protocol[TakenBatch]):
     """What a phase optimises and how it is judged."""
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def loss(self, model: nn.Module, batch: TakenBatch) -> Tensor:
         """Return the scalar loss of a batch, in nats per item.
 
         Args:
             model: called for the logits; the model, or its wrapper over several processes.
-            batch: sequences.
+            batch: what is trained on.
         """
 
     def validate(self) -> Mapping[str, float]:
@@ -75,7 +77,7 @@ class PhaseResult:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopSetup:
+class LoopSetup(Generic[AnyBatch]):
     """What a loop works with.
 
     Attributes:
@@ -92,7 +94,7 @@ class LoopSetup:
 
     name: str
     config: PhaseConfig
-    batches: BatchMaker
+    batches: BatchSource[AnyBatch]
     work_dir: Path
     devices: Devices
     reporter: Reporter
@@ -101,14 +103,16 @@ class LoopSetup:
     clock: Callable[[], float] = time.monotonic
 
 
-class TrainingLoop:
+class TrainingLoop(Generic[AnyBatch]):
     """Trains one model to the end of its plan, and can be resumed.
 
     A run that was killed at any point and resumed gives the weights of one that was not: the plan
     is counted in steps, and a checkpoint holds all that changes.
     """
 
-    def __init__(self, setup: LoopSetup, model: nn.Module, objective: Objective) -> None:
+    def __init__(
+        self, setup: LoopSetup[AnyBatch], model: nn.Module, objective: Objective[AnyBatch]
+    ) -> None:
         """Create the optimiser, pick up a checkpoint if there is one, make a plan if there is none.
 
         Args:
@@ -179,7 +183,7 @@ class TrainingLoop:
         assert isinstance(shared, Plan)
         return shared
 
-    def _time_steps(self, batches: list[Batch]) -> float:
+    def _time_steps(self, batches: Sequence[AnyBatch]) -> float:
         """Return seconds per step, measured on a copy that is thrown away."""
         model = copy.deepcopy(self._model)
         trained = Trained(model, make_optimizer(model, self._config), WeightAverage(model, 0.5))
@@ -216,7 +220,7 @@ class TrainingLoop:
         state.epoch += 1
         state.batch = 0
 
-    def _step(self, shares: list[Batch]) -> None:
+    def _step(self, shares: Sequence[AnyBatch]) -> None:
         """Make one optimiser step; this process trains on its own share."""
         state = self._state
         self._model.train()

@@ -48,3 +48,14 @@ def distillation_loss(draft_logits: Tensor, target_logits: Tensor, exists: Tenso
     draft = choice_logprobs(draft_logits, exists)
     mass = target.exp() if exists is None else target.exp() * exists
     return (mass * (target - draft)).sum()
+
+
+def label_loss(logits: Tensor, exists: Tensor | None, chosen: Tensor) -> Tensor:
+    """Return the sum over choices of the cross-entropy with one candidate, in nats.
+
+    Args:
+        logits: shape (Q, W).
+        exists: false where padded; None if nothing is. Shape (Q, W).
+        chosen: column of the label. Shape (Q,).
+    """
+    return -choice_logprobs(logits, exists).gather(1, chosen[:, None]).sum()

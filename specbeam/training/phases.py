@@ -11,7 +11,7 @@ from torch import nn
 
 from specbeam.bundle import PromptTemplate
 from specbeam.catalog import ItemTrie
-from specbeam.training.batches import BatchMaker, Events
+from specbeam.training.batches import AnyBatch, Batch, BatchMaker, Events
 from specbeam.training.choices import ChoiceTables, LabelWeights, TrainedScoreKind
 from specbeam.training.cooccurrence import CooccurrenceTeacher
 from specbeam.training.data.dataset import Dataset
@@ -133,7 +133,7 @@ def train_target(context: PhaseContext, teacher: Teacher | None) -> Mapping[str,
     """Train the target unless it is there; return its part of the report."""
     config = context.preset.target_phase
 
-    def prepare() -> tuple[nn.Module, Objective]:
+    def prepare() -> tuple[nn.Module, Objective[Batch]]:
         dataset = context.dataset
         model = build_model(context.preset.target, dataset.vocab_size, seed=context.seed)
         add_dropout(model, config.dropout)
@@ -157,7 +157,7 @@ def train_draft(context: PhaseContext) -> Mapping[str, Any]:
     """Train the draft unless it is there; return its part of the report."""
     config = context.preset.draft_phase
 
-    def prepare() -> tuple[nn.Module, Objective]:
+    def prepare() -> tuple[nn.Module, Objective[Batch]]:
         dataset, device = context.dataset, context.devices.device
         target = load_model(context.work_dir / "target").to(device)
         model = build_model(context.preset.draft, dataset.vocab_size, seed=context.seed + 1)
@@ -184,28 +184,45 @@ def _phase(
     context: PhaseContext,
     name: str,
     config: PhaseConfig,
-    prepare: Callable[[], tuple[nn.Module, Objective]],
+    prepare: Callable[[], tuple[nn.Module, Objective[Batch]]],
 ) -> Mapping[str, Any]:
-    """Run a phase unless its result exists."""
-    result_path = context.work_dir / f"{name}.json"
-    if context.devices.broadcast(result_path.is_file()):
-        context.reporter.note(f"{name}: already trained")
+    return run_phase(_setup(context, name, config), context.seed, prepare)
+
+
+def run_phase(
+    setup: LoopSetup[AnyBatch],
+    seed: int,
+    prepare: Callable[[], tuple[nn.Module, Objective[AnyBatch]]],
+) -> Mapping[str, Any]:
+    """Run a phase unless its result exists; return its part of the report.
+
+    The model is written to the work directory, below the phase's name.
+
+    Args:
+        setup: what the loop works with.
+        seed: of whatever is drawn while training.
+        prepare: makes the model and what it is trained for.
+    """
+    name, devices = setup.name, setup.devices
+    result_path = setup.work_dir / f"{name}.json"
+    if devices.broadcast(result_path.is_file()):
+        setup.reporter.note(f"{name}: already trained")
         return dict(read_json(result_path))
     model, objective = prepare()
     # Processes draw different dropout masks; the first one draws those of a single process.
-    torch.manual_seed(context.seed + 1000 * context.devices.rank)
-    context.reporter.note(f"{name}: {num_parameters(model):,} parameters")
-    loop = TrainingLoop(_setup(context, name, config), model, objective)
+    torch.manual_seed(seed + 1000 * devices.rank)
+    setup.reporter.note(f"{name}: {num_parameters(model):,} parameters")
+    loop = TrainingLoop(setup, model, objective)
     result = loop.run()
-    report = _phase_report(model, config, result)
-    if context.devices.is_main:
-        save_model(model, context.work_dir / name)
+    report = _phase_report(model, setup.config, result)
+    if devices.is_main:
+        save_model(model, setup.work_dir / name)
         write_json(result_path, report)
-    context.devices.wait()
+    devices.wait()
     return report
 
 
-def _setup(context: PhaseContext, name: str, config: PhaseConfig) -> LoopSetup:
+def _setup(context: PhaseContext, name: str, config: PhaseConfig) -> LoopSetup[Batch]:
     batches = BatchMaker(
         events=Events.of(context.dataset.histories("train")),
         paths=context.dataset.items.paths,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any
 import torch
 
 from specbeam.bundle import (
-    BundleError,
     BundleParts,
     LevelTokens,
     PromptTemplate,
     check_destination,
-    load_bundle,
     write_bundle,
 )
 from specbeam.catalog import ItemTrie
@@ -26,16 +23,21 @@ from specbeam.training.data.dataset import Dataset, require_semantic_ids
 from specbeam.training.data.dataset_files import read_dataset, write_catalog
 from specbeam.training.data.vocabulary import BOS_TOKEN_ID
 from specbeam.training.devices import Devices
-from specbeam.training.errors import CheckpointError, TrainingError
-from specbeam.training.files import discard_directory, new_directory, read_json, write_json
+from specbeam.training.errors import TrainingError
+from specbeam.training.files import discard_directory
 from specbeam.training.loop import CHECKPOINT_EVERY_S
 from specbeam.training.phases import PhaseContext, make_teacher, train_draft, train_target
 from specbeam.training.precision import bf16_is_fast
 from specbeam.training.presets import Preset
 from specbeam.training.progress import Reporter, SilentReporter
 from specbeam.training.stopping import stop_signals
+from specbeam.training.work_dir import (
+    is_report_of,
+    prepare_work_dir,
+    run_id_of,
+    written_report,
+)
 
-RUN_FILE = "run.json"
 CATALOG_FILE = "catalog.parquet"
 CURVE_FILE = "training.svg"
 DEFAULT_DRAFTER = "default"
@@ -110,7 +112,7 @@ def train_bundle(run: TrainingRun, reporter: Reporter) -> dict[str, Any]:
         return dict(report)
     check_destination(run.bundle_dir)
     if devices.is_main:
-        _prepare_work_dir(run, identity)
+        prepare_work_dir(run.work_dir, identity, resume=run.resume)
     devices.wait()
     with stop_signals() as should_stop:
         context = _context(run, dataset, devices, reporter, should_stop)
@@ -177,43 +179,12 @@ def _identity(run: TrainingRun, dataset: Dataset, devices: Devices) -> dict[str,
     }
 
 
-def _prepare_work_dir(run: TrainingRun, identity: Mapping[str, Any]) -> None:
-    """Create the work directory, or check that the existing one belongs to this run."""
-    path = run.work_dir / RUN_FILE
-    if run.resume:
-        if not path.is_file():
-            raise CheckpointError(f"nothing to resume: {path} does not exist")
-        found = read_json(path)
-        different = [key for key, value in identity.items() if found.get(key) != value]
-        if different:
-            raise CheckpointError(
-                f"{run.work_dir} belongs to a run with another {', '.join(different)}"
-            )
-        return
-    if path.is_file():
-        raise TrainingError(
-            f"{run.work_dir} holds an unfinished run: continue it with --resume, or remove it"
-        )
-    if run.work_dir.is_dir() and any(run.work_dir.iterdir()):
-        raise TrainingError(f"{run.work_dir} holds files of no run; remove it")
-    if run.work_dir.is_dir():
-        run.work_dir.rmdir()
-    with new_directory(run.work_dir) as scratch:  # it never lacks its run.json
-        write_json(scratch / RUN_FILE, {**identity, "run_id": uuid.uuid4().hex})
-
-
 def _finished_report(run: TrainingRun, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the report of a run that was killed after its bundle had been written."""
     if not run.resume:
         return None
-    try:
-        load_bundle(run.bundle_dir, verify=False)
-        report: dict[str, Any] = read_json(run.bundle_dir / "report.json")
-    except (BundleError, OSError, ValueError):
-        return None
-    begun = run.work_dir / RUN_FILE
-    run_id = read_json(begun).get("run_id") if begun.is_file() else report.get("run_id")
-    if report.get("run") != dict(identity) or report.get("run_id") != run_id:
+    report = written_report(run.bundle_dir)
+    if report is None or not is_report_of(report, run.work_dir, identity):
         return None
     if not run.keep_work and run.work_dir.exists():
         discard_directory(run.work_dir)
@@ -229,7 +200,7 @@ def _report(
     preset = run.preset
     return {
         "run": dict(identity),
-        "run_id": read_json(run.work_dir / RUN_FILE)["run_id"],
+        "run_id": run_id_of(run.work_dir),
         "preset": preset.name,
         "score_kind": run.score_kind,
         "seed": run.seed,

@@ -43,6 +43,13 @@ class ValidationSet:
         return ValidationSet(self.prompts[own], self.history[own], self.truth[own])
 
 
+def validation_users(dataset: Dataset, num_users: int, seed: int) -> list[int]:
+    """Return the users of `make_validation_set`, by their numbers, ascending."""
+    users = [user for user, items in enumerate(dataset.histories("valid")) if len(items)]
+    rng = np.random.default_rng(seed)
+    return sorted(rng.permutation(users)[:num_users].tolist())
+
+
 def make_validation_set(
     dataset: Dataset, trie: ItemTrie, template: PromptTemplate, num_users: int, seed: int
 ) -> ValidationSet:
@@ -57,9 +64,7 @@ def make_validation_set(
     """
     order = trie.index_of(dataset.items.item_ids)
     train, valid = dataset.histories("train"), dataset.histories("valid")
-    users = [user for user, items in enumerate(valid) if len(items)]
-    rng = np.random.default_rng(seed)
-    chosen = sorted(rng.permutation(users)[:num_users].tolist())
+    chosen = validation_users(dataset, num_users, seed)
     return ValidationSet(
         prompts=tuple(template.render(dataset.items.paths[train[user]]) for user in chosen),
         history=tuple(order[train[user]] for user in chosen),

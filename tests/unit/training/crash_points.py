@@ -25,6 +25,7 @@ from specbeam.training.data.synthetic import SyntheticConfig, synthesize
 from specbeam.training.pipeline import TrainingRun, train_bundle
 from specbeam.training.presets import ModelShape, PhaseConfig, Preset
 from specbeam.training.progress import SilentReporter
+from specbeam.training.work_dir import RUN_FILE
 
 PHASE = PhaseConfig(
     max_epochs=2,
@@ -106,7 +107,7 @@ def crash(folder: Path, dataset: Path, place: int) -> None:
 
     folder.mkdir()
     assert in_child(killed) == signal.SIGKILL, place
-    resume = (folder / "b.work" / pipeline.RUN_FILE).is_file()
+    resume = (folder / "b.work" / RUN_FILE).is_file()
     if not resume and (folder / "b").exists():
         return  # killed while removing the work directory of a finished run
     assert in_child(lambda: train(folder, dataset, resume=resume)) == 0, place
