@@ -192,6 +192,15 @@ async def test_next_write_removes_what_aged_out_everywhere(open_store, path, clo
     assert query(path, "SELECT COUNT(*) FROM pool_keys") == [(3,)]
 
 
+async def test_evicted_keys_take_their_trees_with_them(open_store, path, clock):
+    store = open_store(pool_limits=PoolLimits(max_keys=3))
+    for number in range(9):
+        await store.add(SCOPE, f"v{number}", [f"i:{number}", "i:same"], b"x", clock.now_ms)
+    held = "SELECT COUNT(*) FROM pool_trees WHERE key_id"
+    assert query(path, f"{held} NOT IN (SELECT id FROM pool_keys)") == [(0,)]
+    assert query(path, "SELECT COUNT(*) FROM pool_keys") == [(3,)]
+
+
 async def test_two_stores_on_one_file_share_pool_and_tombstones(open_store, clock):
     one, two = open_store(), open_store()
     await one.add(SCOPE, "u", ["i:a"], b"u", clock.now_ms)

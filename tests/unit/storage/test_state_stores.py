@@ -50,7 +50,21 @@ async def test_keys_come_from_the_last_two_events_whatever_the_limit(
 @pytest.mark.parametrize("seed", range(5))
 async def test_derived_keys_are_those_of_pool_keys(pool, scope, user, clock, seed):
     rng = random.Random(seed)
-    odd = ["a", "é" * 32, "é" * 33, "#x", "a\x1fb", "\x00", "", '"\\/\n', "日本", "😀" * 17, "1"]
+    odd = [
+        "a",
+        "b" * 64,
+        "b" * 65,
+        "é" * 32,
+        "é" * 33,
+        "#x",
+        "a\x1fb",
+        "\x00",
+        "",
+        '"\\/\n',
+        "日本",
+        "😀" * 17,
+        "1",
+    ]
     for number in range(20):
         items = rng.choices(odd, k=rng.randrange(1, 4))
         name = f"{user} {number}"
