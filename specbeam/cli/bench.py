@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from specbeam.cli.bench_catalog import catalog
-from specbeam.cli.bench_drafters import drafters
+from specbeam.cli.bench_drafters import drafters, pool
 from specbeam.cli.output import print_table, progress_console, report
 
 EXAMPLES = """
@@ -56,6 +56,7 @@ def bench() -> None:
 
 bench.add_command(catalog)
 bench.add_command(drafters)
+bench.add_command(pool)
 
 
 @bench.command(epilog=EXAMPLES)

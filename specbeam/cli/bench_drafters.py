@@ -137,3 +137,86 @@ def _print(result: dict[str, Any]) -> None:
         for cell in result["cells"]
     ]
     print_table("Drafters (covered: by tree level, levels above included)", columns, table)
+
+
+POOL_EXAMPLES = """
+\b
+Examples:
+  specbeam bench pool BUNDLE --dataset DATASET --requests 5000
+  specbeam bench pool BUNDLE --dataset DATASET --store redis://localhost:6379/0 --out pool.json
+"""
+
+
+@click.command(epilog=POOL_EXAMPLES)
+@click.argument("bundle_dir", type=click.Path(path_type=Path))
+@click.option("--dataset", required=True, type=click.Path(path_type=Path), help="The log.")
+@click.option("--requests", default=20_000, show_default=True, help="Events replayed.")
+@click.option("--k", default=10, show_default=True, help="K.")
+@click.option("--rows", default=128, show_default=True, help="Row budget of a pass.")
+@click.option("--store", default="memory:", show_default=True, help="Where the pool is kept.")
+@click.option("--threads", default=1, show_default=True, help="torch threads.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the result here.")
+def pool(
+    bundle_dir: Path,
+    dataset: Path,
+    requests: int,
+    k: int,
+    rows: int,
+    store: str,
+    threads: int,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """The tree pool from cold to warm: the log's requests replayed in the order of time."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import asyncio
+
+    from specbeam.benchmark.drafters.models import DraftModels
+    from specbeam.benchmark.drafters.pool_replay import PoolReplaySpec, replay_pool
+    from specbeam.bundle import load_bundle
+    from specbeam.storage import PoolLimits, open_state_store
+    from specbeam.training.data.dataset_files import read_dataset
+
+    spec = PoolReplaySpec(requests=requests, width=k, max_rows=rows)
+    console = progress_console()
+    models = DraftModels.load(load_bundle(bundle_dir), threads=threads, dtype="fp32", max_rows=rows)
+    log = read_dataset(dataset)
+
+    async def run() -> dict[str, Any]:
+        held = open_state_store(store, pool_limits=PoolLimits(max_keys=10 * requests))
+        try:
+            return await replay_pool(models, log, held, spec, console.print)
+        finally:
+            await held.close()
+
+    report(asyncio.run(run()), as_json, out, _print_pool)
+
+
+def _print_pool(result: dict[str, Any]) -> None:
+    columns = [
+        "after",
+        "own",
+        "others",
+        "hit",
+        "all covered",
+        "hit / missed",
+        "passes",
+        "rows",
+        "MB",
+    ]
+    table = [
+        [
+            f"{part['after']:,}",
+            f"{part['own_hits']:.2f}",
+            f"{part['other_hits']:.2f}",
+            f"{part['any_hits']:.2f}",
+            f"{part['all_covered']:.3f}",
+            f"{part['all_covered_when_hit']:.2f} / {part['all_covered_when_missed']:.2f}",
+            f"{part['passes']:.2f}",
+            f"{part['rows']:.0f}",
+            f"{part['bytes'] / 1e6:.1f}",
+        ]
+        for part in result["parts"]
+    ]
+    print_table("Tree pool over a replayed log", columns, table)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Kind of drafter -> module:function that builds one.
 KINDS: dict[str, str] = {
     "cooccurrence": "specbeam.training.drafters.cooccurrence:add_to_bundle",
+    "head": "specbeam.training.head.adding:add_to_bundle",
 }
 BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 OUT = click.Path(path_type=Path)

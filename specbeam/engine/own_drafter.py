@@ -45,5 +45,12 @@ class OwnDrafter(Protocol):
 # (or OSError) when the files are damaged or fit another model.
 Loader = Callable[[Path, SearchModel], OwnDrafter]
 
+
+def _load_root_head(directory: Path, model: SearchModel) -> OwnDrafter:
+    from specbeam.engine.root_head import RootHead
+
+    return RootHead.load(directory, model)
+
+
 # By the kind that `drafter.json` names.
-OWN_DRAFTERS: dict[str, Loader] = {}
+OWN_DRAFTERS: dict[str, Loader] = {"head": _load_root_head}

@@ -205,7 +205,7 @@ async def test_a_right_tree_ends_the_search_in_the_prompts_pass(bundle, stub, mo
         assert stats.prompt_rows == len(prompt)
         assert len(sent.tokens) <= stats.rows <= MAX_ROWS
         assert (stats.accepted_levels, stats.dropped_nodes) == (bundle.trie.depth - 1, 0)
-        assert not outcome.scored
+        assert not outcome.HasField("scored")
         assert not outcome.HasField("drafted")
 
 
@@ -283,19 +283,20 @@ def as_tree(message):
 async def test_a_report_holds_the_scores_of_a_plain_search(bundle, channel, model):
     """Each turn's tree hangs from the beams before it; together they are a plain search's."""
     prompt, width, report = random_prompt(bundle, 2), 5, 12
-    local, wanted, before = BeamSession(model, width, report_nodes=report), [], Beams.root()
+    local, wanted = BeamSession(model, width, report_nodes=report), []
     turn = local.open(prompt)
     while True:
-        wanted += [(before, scored) for scored in turn.scored]
+        wanted += list(turn.scored)
         if local.finished:
             break
-        before, turn = local.beams, local.plain_step()
+        turn = local.plain_step()
     local.close()
     begin = open_message(bundle, prompt, width, filters={"report_nodes": report})
     async with target_session(channel) as session:
         answer, before, seen = await session.say(begin), Beams.root(), []
         while True:
-            seen += [(before, as_tree(scored)) for scored in answer.scored]
+            if answer.HasField("scored"):
+                seen.append((before, as_tree(answer.scored)))
             if answer.finished:
                 break
             before = beams_of(answer.beams, bundle)
@@ -319,16 +320,20 @@ async def test_a_whole_search_reports_every_pass(bundle, stub, model, same, repo
     request = in_one_call(bundle, prompt, width, sent, filters=filters)
     outcome = (await stub.Search(request, timeout=5)).outcome
     same(outcome, prompt, width)
-    (scored,) = outcome.scored
+    scored = outcome.scored
     joined = VerifiedTree.join(bundle.trie, [(Beams.root(), as_tree(scored))])
     assert len(joined) == len(scored.tokens)
     for number in range(1, bundle.trie.depth):
         nodes = joined.levels[number].nodes
         assert len(nodes) == width if report == 1 else len(nodes) > width
-    # Without the tree: as many passes as levels, and their trees in order.
+    # Without the tree: as many passes as levels, and still one tree.
     request = in_one_call(bundle, prompt, width, None, filters=filters, max_rows=1)
     outcome = (await stub.Search(request, timeout=5)).outcome
-    assert [tree.base_level for tree in outcome.scored] == list(range(bundle.trie.depth - 1))
+    again = VerifiedTree.join(bundle.trie, [(Beams.root(), as_tree(outcome.scored))])
+    assert list(again.levels) == list(joined.levels)
+    for number, level in again.levels.items():
+        np.testing.assert_array_equal(level.nodes, joined.levels[number].nodes)
+        np.testing.assert_allclose(level.logprobs, joined.levels[number].logprobs, atol=1e-4)
 
 
 # ---- the drafter beside the target ----------------------------------------------------------
