@@ -37,8 +37,13 @@ class Cell:
     width: int
     nodes: int
 
+    @property
+    def name(self) -> str:
+        """Key of the cell's coverage in records."""
+        return f"coverage_{self.width}_{self.nodes}"
 
-# The middle one decides which weights are best, as for a draft model.
+
+# Decides which weights are best, as for a draft model.
 JUDGED = Cell(10, 40)
 CELLS = (Cell(5, 20), JUDGED, Cell(20, 80))
 
@@ -84,9 +89,8 @@ class CoverageProbe:
     def measure(self) -> Mapping[str, float]:
         """Return the share of prompts with every second-level beam proposed, by cell.
 
-        `node_share`, the mean share of beams proposed, is the smoother of the two and tells early
-        heads apart; the score is the sum of both for the middle cell.  Without prompts there is
-        nothing.
+        `node_share`, the mean share of beams proposed in the judged cell, is smoother and tells
+        early heads apart; the score is the sum of both.  Without prompts there is nothing.
         """
         (count,) = self._devices.sums([len(self._cases)])
         if not count:
@@ -96,10 +100,9 @@ class CoverageProbe:
             covered = [self.covered(case, cell) for case in self._cases]
             sums = [sum(map(np.all, covered)), sum(map(np.mean, covered))]
             whole, share = (total / count for total in self._devices.sums(sums))
+            found[cell.name] = whole
             if cell == JUDGED:
-                found |= {"coverage": whole, "node_share": share, "score": whole + share}
-            else:
-                found[f"coverage_{cell.width}_{cell.nodes}"] = whole
+                found |= {"node_share": share, "score": whole + share}
         return found
 
     def covered(self, case: RootCase, cell: Cell) -> npt.NDArray[np.bool_]:

@@ -22,18 +22,22 @@ from specbeam.training.errors import CheckpointError, TrainingError
 from specbeam.training.files import discard_directory, new_directory, read_json, write_json
 from specbeam.training.head.checks import check_parts
 from specbeam.training.head.config import HeadConfig
-from specbeam.training.head.coverage import CoverageProbe, open_target
+from specbeam.training.head.coverage import CELLS, CoverageProbe, open_target
 from specbeam.training.head.objective import HeadObjective
 from specbeam.training.head.teacher import HeadTeacher
 from specbeam.training.loop import LoopSetup, PhaseResult, TrainingLoop
 from specbeam.training.model import num_parameters
 from specbeam.training.precision import bf16_is_fast
 from specbeam.training.progress import Reporter, SilentReporter
+from specbeam.training.stopping import stop_signals
 from specbeam.training.validation import make_validation_set
 
 RUN_FILE = "run.json"
 REPORT_FILE = "report.json"
 PHASE = "head"
+DEFAULT_CONFIG = HeadConfig()
+# What a bundle's report keeps of the validation.
+_KEPT = ("node_share", *(cell.name for cell in CELLS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +61,27 @@ class _Parts:
     reporter: Reporter
 
 
+def add_to_bundle(
+    bundle: Bundle, dataset: Dataset, directory: Path, reporter: Reporter
+) -> Mapping[str, Any]:
+    """Train a head for `specbeam bundle add-drafter` and return its main figures.
+
+    A kill loses the training here: who wants to resume calls `train_head`.
+    """
+    with stop_signals() as should_stop:
+        report = train_head(
+            bundle, dataset, directory, DEFAULT_CONFIG, reporter, should_stop=should_stop
+        )
+    plain = ("parameters", "levels", "minutes", "steps", "best_step")
+    validation = {key: report["validation"][key] for key in _KEPT if key in report["validation"]}
+    return {**{key: report[key] for key in plain}, **validation}
+
+
 def train_head(
     bundle: Bundle,
     dataset: Dataset,
     directory: Path,
-    config: HeadConfig | None = None,
+    config: HeadConfig = DEFAULT_CONFIG,
     reporter: Reporter | None = None,
     *,
     resume: bool = False,
@@ -92,7 +112,7 @@ def train_head(
     """
     if directory.exists():
         raise TrainingError(f"{directory} already exists; choose another path")
-    config, devices = config or HeadConfig(), Devices()
+    devices = Devices()
     told = reporter if reporter is not None and devices.is_main else SilentReporter()
     levels = min(bundle.trie.depth - 1, config.max_levels)
     check_parts(bundle, dataset)

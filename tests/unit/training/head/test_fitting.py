@@ -33,11 +33,12 @@ from specbeam.training.head.coverage import (
     root_hidden,
     search_root,
 )
-from specbeam.training.head.fitting import train_head
+from specbeam.training.head.fitting import add_to_bundle, train_head
 from specbeam.training.head.objective import HeadObjective
 from specbeam.training.head.teacher import HeadTeacher
 from specbeam.training.loop import StopRequested
 from specbeam.training.presets import PhaseConfig
+from specbeam.training.progress import SilentReporter
 from specbeam.training.validation import make_validation_set
 
 CPU = torch.device("cpu")
@@ -198,7 +199,7 @@ def test_training_improves_coverage(
     untrained = RootHead(head.config, head.config.make_blocks(), model)
     before = CoverageProbe(untrained, model, users.prompts, Devices()).measure()
     assert 1 - trained["node_share"] < (1 - before["node_share"]) / 2
-    assert trained["coverage"] > before["coverage"]
+    assert trained[JUDGED.name] > before[JUDGED.name]
     assert trained == pytest.approx({key: report["validation"][key] for key in trained})
     assert report["parameters"] == 2 * (64 + 64 * 32 + 32 + 32 * 32)
     assert head.config == RootHeadConfig(32, head_dataset.vocab_size, 3, 32, target)
@@ -206,8 +207,19 @@ def test_training_improves_coverage(
     assert not (tmp_path / "head.work").exists()
 
 
-def test_a_head_that_is_the_target_covers_all(head_bundle: Bundle, head_dataset: Dataset) -> None:
-    """With N the number of all second-level nodes there is nothing left to miss."""
+def test_a_trained_head_is_ready_for_a_bundle(
+    tmp_path: Path, head_bundle: Bundle, head_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "DEFAULT_CONFIG", with_phase(max_steps=3))
+    figures = add_to_bundle(head_bundle, head_dataset, tmp_path / "head", SilentReporter())
+    names = {path.name for path in (tmp_path / "head").iterdir()}
+    assert names == {"drafter.json", "head.safetensors", "report.json"}
+    assert figures["steps"] == 3
+    assert 0.0 <= figures["coverage_10_40"] <= figures["node_share"] <= 1.0
+    assert all(isinstance(value, int | float) for value in figures.values())
+
+
+def test_all_of_the_second_level_covers_all(head_bundle: Bundle, head_dataset: Dataset) -> None:
     model = open_target(head_bundle, CPU)
     trie = head_bundle.trie
     users = make_validation_set(head_dataset, trie, head_bundle.template, 5, 0)
