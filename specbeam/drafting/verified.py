@@ -134,7 +134,11 @@ def _decode_level(data: bytes, at: int, count: int, level: int, trie: ItemTrie) 
     nodes = np.frombuffer(data, "<u4", count, at).astype(np.int64)
     logprobs = np.frombuffer(data, "<f2", count, at + 4 * count).astype(np.float32)
     ascending = (nodes[1:] > nodes[:-1]).all()
-    if not 1 <= level < trie.depth or not ascending or nodes.max(initial=-1) >= trie.levels[level].num_nodes:
+    if (
+        not 1 <= level < trie.depth
+        or not ascending
+        or nodes.max(initial=-1) >= trie.levels[level].num_nodes
+    ):
         raise VerifiedTreeError(f"level {level} does not fit the catalogue")
     if np.isnan(logprobs).any() or (logprobs > 0).any():
         raise VerifiedTreeError(f"level {level} has impossible scores")

@@ -9,6 +9,7 @@ import numpy as np
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.shape import DraftShape, draft_shape, mean_fan_outs
 from specbeam.decoding.tree import CandidateTree
 from specbeam.engine.drafter import DraftedLevel, DraftSession
@@ -115,6 +116,23 @@ def draft_tree(
     )
     levels = list(drafting.propose(beams, shape.levels, shape.max_nodes))
     return join_levels(beams, levels)
+
+
+def draft_levels(drafting: DraftSession, beams: Beams, levels: int, max_nodes: int) -> ScoredTree:
+    """Collect a drafter's levels, with what it thinks of them.
+
+    Args:
+        drafting: the drafter's session.
+        beams: exact beams to draft below.
+        levels: levels to draft.
+        max_nodes: most nodes per level.
+    """
+    drafted = list(drafting.propose(beams, levels, max_nodes))
+    if not drafted:
+        return ScoredTree.empty(beams.level)
+    tree = join_levels(beams, drafted)
+    logprobs = np.concatenate([level.logprobs for level in drafted])
+    return ScoredTree(tree.base_level, tree.parents, tree.tokens, logprobs)
 
 
 def join_levels(beams: Beams, levels: list[DraftedLevel]) -> CandidateTree:

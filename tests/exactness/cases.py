@@ -51,11 +51,12 @@ from tests.exactness.models import (
     runner_of,
 )
 from tests.exactness.requests import Prompt, Request, random_prompt, random_request
+from tests.exactness.unions import UNIONS, Asked, united
 
 CONVENTIONS = ("VOCAB", "LEVEL", "TRIE")
 PLACES = ("host", "device")
 # Ways to search: without drafts, or with one of these drafters.
-WAYS = ("plain", "same", "noisy", "unrelated", "stale", "empty", "lying")
+WAYS = ("plain", "same", "noisy", "unrelated", "stale", "empty", "lying", *UNIONS)
 # Whether the first tree is drafted from the exact level 1, or goes with the prompt.
 FLOWS = ("root-first", "one-pass")
 KV_HEADS = (1, 2, 4)  # of 4 heads
@@ -258,10 +259,18 @@ def _proposer(
         return lying(rng, case.world.trie, case.world.catalogue.vocab_size)
     # A stale drafter knows nothing of the filter.
     name, its_filter = ("noisy", None) if case.way == "stale" else (case.way, leaf_filter)
+    if case.way in UNIONS:
+        name = "noisy"
     model = case.world.search_model(name, case.convention, case.place)
     width = case.request.beam_width
     drafter = stack.enter_context(closing(DraftSession(model, width, its_filter)))
-    drafter.open(np.array(case.request.prompt.tokens))
+    prompt = np.array(case.request.prompt.tokens)
+    drafter.open(prompt)
+    if case.way in UNIONS:
+        trie, kind = case.world.trie, case.convention
+        asked = Asked(trie, kind, width, case.speculation, prompt, leaf_filter)
+        target = case.world.search_model("target", kind, case.place)
+        return united(case.way, asked, target, drafter, rng)
     return drafting(drafter, case.world.trie, case.speculation, width)
 
 

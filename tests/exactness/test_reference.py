@@ -149,7 +149,7 @@ def test_search_equals_reference(
         number = chunk * WORLDS_PER_CHUNK + position
         world, rng = World.make(number), np.random.default_rng([number, 3])
         for _ in range(CASES_PER_WORLD):
-            # Counted through the chunk: 32, 3 and 7 have no common divisor.
+            # Counted through the chunk: 32, 3 and 11 have no common divisor.
             kinds = FILTER_COMBINATIONS[seen.cases % len(FILTER_COMBINATIONS)]
             convention = CONVENTIONS[seen.cases % len(CONVENTIONS)]
             way = WAYS[seen.cases % len(WAYS)]

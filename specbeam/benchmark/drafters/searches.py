@@ -10,14 +10,12 @@ import numpy as np
 
 from specbeam.benchmark.drafters.cases import DraftCase
 from specbeam.benchmark.drafters.models import DraftModels
-from specbeam.decoding.beams import Beams
-from specbeam.decoding.scored_tree import ScoredTree
-from specbeam.decoding.shape import DraftShape, mean_fan_outs, union_shape
+from specbeam.decoding.shape import mean_fan_outs, union_shape
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.candidates import UnitedCandidates
 from specbeam.drafting.registry import HEAD
 from specbeam.engine import BeamSession, DraftSession, SearchModel, Turn
-from specbeam.engine.search import join_levels
+from specbeam.engine.search import draft_levels, join_levels
 
 # The published scheme: a draft beam of 40 on every level from the root on.
 PUBLISHED_NODES = 40
@@ -151,7 +149,7 @@ class DraftSearch:
             return whole
         proposals = {}
         if draft is not None:
-            proposals["model"] = _proposal(draft, beams, shape)
+            proposals["model"] = draft_levels(draft, beams, shape.levels, shape.max_nodes)
         if HEAD in line.sources and self._models.head is not None and beams.level:
             begun = time.perf_counter()
             proposals[HEAD] = self._models.head.propose(
@@ -191,12 +189,3 @@ class DraftSearch:
             union_ms=self._union_s * 1e3,
             leaves=beams.nodes[np.lexsort((beams.nodes, -beams.scores))],
         )
-
-
-def _proposal(draft: DraftSession, beams: Beams, shape: DraftShape) -> ScoredTree:
-    levels = list(draft.propose(beams, shape.levels, shape.max_nodes))
-    if not levels:
-        return ScoredTree.empty(beams.level)
-    tree = join_levels(beams, levels)
-    logprobs = np.concatenate([level.logprobs for level in levels])
-    return ScoredTree(tree.base_level, tree.parents, tree.tokens, logprobs)
