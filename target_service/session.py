@@ -161,8 +161,9 @@ class TargetSession:
         meter.take()  # of a turn that failed half-way
         turn = work()
         self.level = turn.beams.level
+        forwards = meter.take()  # before the drafter uses the LM head, which is no part of a pass
         paths, drafted = turn.beams.paths(self._model.bundle.trie), self._draft(search)
-        return TurnResult(turn, paths, search.finished, meter.take(), drafted)
+        return TurnResult(turn, paths, search.finished, forwards, drafted)
 
     def _draft(self, search: BeamSession) -> ScoredTree | None:
         asked, drafter = self._request.own_draft, self._model.own_drafter
