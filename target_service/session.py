@@ -164,15 +164,17 @@ class TargetSession:
         meter.take()  # of a turn that failed half-way
         turn = work()
         self.level = turn.beams.level
+        forwards = meter.take()  # before the drafter uses the LM head, which is no part of a pass
         trie = self._model.bundle.trie
         paths, drafted = turn.beams.paths(trie), self._draft(search)
-        # The passes of a turn go out from beams that the caller never sees: one tree for all.
-        scored = (
-            VerifiedTree.join(trie, turn.scored).below(trie, turn.scored[0][0])
-            if turn.scored
-            else None
-        )
-        return TurnResult(turn, paths, search.finished, meter.take(), scored, drafted)
+        return TurnResult(turn, paths, search.finished, forwards, self._scored(turn), drafted)
+
+    def _scored(self, turn: Turn) -> ScoredTree | None:
+        """One tree for all passes: they go out from beams that the caller never sees."""
+        if not turn.scored:
+            return None
+        trie, (before, _) = self._model.bundle.trie, turn.scored[0]
+        return VerifiedTree.join(trie, turn.scored).below(trie, before)
 
     def _draft(self, search: BeamSession) -> ScoredTree | None:
         asked, drafter = self._request.own_draft, self._model.own_drafter

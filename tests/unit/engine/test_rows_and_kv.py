@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.expansion import Expansion, open_expansion
+from specbeam.decoding.tree import CandidateTree
 from specbeam.engine import BeamSession, NoFreeSlotError, SearchModel
 from specbeam.engine.row_scorer import RowScorer
 from tests.exactness.models import random_model, runner_of, whole_prefix_logprobs
@@ -118,3 +121,31 @@ def test_resumed_search_ends_where_the_first_would_have(
         np.testing.assert_array_equal(end.nodes, first.beams.nodes)
         np.testing.assert_allclose(end.scores, first.beams.scores, atol=1e-12)
     first.close()
+
+
+def test_a_tree_below_the_root_cannot_go_with_beams_to_resume(
+    world: tuple[ItemTrie, Expansion, object],
+) -> None:
+    _, tensors, model = world
+    with closing(BeamSession(SearchModel.open(runner_of(model), tensors), 3)) as session:  # type: ignore[arg-type]
+        beams, nothing = Beams(1, np.arange(2), np.zeros(2)), np.zeros(0, np.int64)
+        with pytest.raises(ValueError, match="cannot go with beams to resume"):
+            session.open(np.array([1, 8]), beams, CandidateTree(0, nothing, nothing), 8)
+
+
+def test_the_state_after_the_prompt_is_the_same_in_every_pass(
+    world: tuple[ItemTrie, Expansion, object],
+) -> None:
+    trie, tensors, model = world
+    runner = runner_of(model)  # type: ignore[arg-type]
+    prompt, first = np.array([1, 8, 16]), trie.level_tokens(1)[:3].astype(np.int64)
+    alone = runner.prefill(0, prompt)
+    with closing(BeamSession(SearchModel.open(runner, tensors), 3)) as session:
+        with pytest.raises(RuntimeError, match="not run yet"):
+            _ = session.root_hidden
+        tree = CandidateTree(0, np.zeros(len(first), np.int64), first)
+        turn = session.open(prompt, tree=tree, max_rows=8)
+        assert turn.rows >= len(first)
+        torch.testing.assert_close(session.root_hidden, alone, atol=1e-12, rtol=0)
+        session.plain_step()
+        torch.testing.assert_close(session.root_hidden, alone, atol=1e-12, rtol=0)
