@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -100,13 +102,20 @@ def test_candidates_are_proper_distributions_over_children_and_the_rest(
             )
 
 
-def test_a_rest_that_rounds_to_nothing_stays_finite(trie: ItemTrie) -> None:
+@pytest.mark.parametrize("others", [-1e4, -torch.inf, None])
+def test_a_rest_that_rounds_to_nothing_stays_finite(trie: ItemTrie, others: float | None) -> None:
     candidates = candidates_of(trie, 0, np.zeros((1, 1), np.int64), "VOCAB")
-    logits = torch.full((1, 1, 300), -1e4)
-    logits[0, 0, candidates.tokens[0, 0]] = 0.0
+    first = int(candidates.tokens.min())  # None: there are no token ids but the children's
+    logits = torch.zeros(1, 1, first + candidates.tokens.shape[2] + (0 if others is None else 99))
+    if others is None:
+        candidates = dataclasses.replace(candidates, tokens=candidates.tokens - first)
+        logits = logits[..., first:]
+    else:
+        logits[..., :first] = logits[..., -99:] = others
     logits.requires_grad_(True)
     found = candidates.logprobs(logits)
     assert torch.isfinite(found).all()
+    assert float(found[0, 0, -1].detach()) == -80.0
     (gradient,) = torch.autograd.grad(found.sum(), logits)
     assert torch.isfinite(gradient).all()
 
