@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from specbeam.catalog import ItemTrie
 from specbeam.training.alignment.candidates import candidates_of
@@ -12,6 +13,7 @@ from specbeam.training.alignment.tree_forward import tree_logits
 from specbeam.training.alignment.tree_layout import parent_columns
 from specbeam.training.alignment.tree_search import tree_search
 from specbeam.training.choices import TrainedScoreKind
+from specbeam.training.model import TRAINING_ATTENTION
 from specbeam.training.ranking import SearchConfig, beam_search
 from tests.unit.training.alignment.models import slow_logprobs, some_prompts
 
@@ -53,6 +55,36 @@ def test_each_row_of_a_tree_equals_a_forward_of_its_own(
             with torch.inference_mode():
                 expected = target(input_ids=tokens).logits[0, -1]
             torch.testing.assert_close(logits[level][row, column], expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+def test_targets_of_other_families_read_trees_alike(trie: ItemTrie, family: str) -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.3,
+        attn_implementation=TRAINING_ATTENTION,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    prompts = some_prompts(trie, LENGTHS)
+    search = SearchConfig(6, trie.depth, "VOCAB")
+    steps = list(tree_search(model, trie, pad_left(prompts), search))
+    beams = [step.found.nodes.numpy() for step in steps[:-1]]
+    with torch.inference_mode():
+        logits = tree_logits(model, trie, pad_left(prompts), beams)
+    for row, prompt in enumerate(prompts):
+        alone = beam_search(model, trie, torch.from_numpy(prompt).long()[None], search)
+        for step, expected in zip(steps, alone, strict=True):
+            alive = int((step.found.nodes[row] >= 0).sum())
+            assert step.found.nodes[row][:alive].tolist() == expected.nodes[0][:alive].tolist()
+            own = torch.log_softmax(logits[step.level][row], dim=-1)
+            torch.testing.assert_close(own, step.logprobs[row], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
