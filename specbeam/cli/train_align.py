@@ -193,8 +193,8 @@ def _print_entry(entry: Mapping[str, Any], bundle_dir: Path) -> None:
     before, after = training["before"], training["validation"]
     cells = [name for name in before if name != "score"]
     rows = [(name, f"{before[name]:.3f}", f"{after[name]:.3f}") for name in cells]
-    title = (
-        f"bundle written: {bundle_dir}\n{entry['loss']}, {training['steps']:,} steps, "
-        f"{training['minutes']:.1f} minutes, best at step {training['best_step']:,}"
+    best = f"best of {training['steps']:,} steps is {training['best_step']:,}"
+    title = f"bundle written: {bundle_dir} ({best})"
+    print_table(
+        title, (f"validation, {entry['loss']}", f"before ({entry['start']})", "after"), rows
     )
-    print_table(title, ("validation", f"before ({entry['start']})", "after"), rows)

@@ -53,7 +53,9 @@ class Candidates:
             return choice_logprobs(logits.gather(2, tokens), exists)
         every = torch.log_softmax(logits, dim=-1)
         # Summed up, not 1 minus the children: that would lose a small rest to rounding.
-        rest = every.scatter(2, tokens, -torch.inf).logsumexp(dim=-1, keepdim=True)
+        # The lowest number instead of minus infinity, whose sum would have no gradient.
+        hidden = every.scatter(2, tokens, torch.finfo(every.dtype).min)
+        rest = hidden.logsumexp(dim=-1, keepdim=True)
         both = torch.cat([every.gather(2, tokens), rest.clamp(min=LOWEST_LOGPROB)], dim=2)
         return both.masked_fill(~exists, 0.0)
 

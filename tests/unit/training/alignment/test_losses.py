@@ -32,11 +32,11 @@ def test_total_variation_equals_the_hand_computed_value() -> None:
 
 
 def test_total_variation_softens_by_its_temperature() -> None:
-    draft, teacher = logs([0.8, 0.2]), logs([0.5, 0.5])
-    # At temperature 1/2 probabilities are squared and normalised: .64 / .68.
+    draft, teacher = logs([0.8, 0.2]), logs([0.6, 0.4])
+    # At temperature 1/2 probabilities are squared and normalised: .64 / .68 and .36 / .52.
     found = total_variation(draft, teacher, None, temperature=0.5)
-    assert float(found) == pytest.approx(0.64 / 0.68 - 0.5)
-    assert float(total_variation(draft, teacher, None)) == pytest.approx(0.3)
+    assert float(found) == pytest.approx(0.64 / 0.68 - 0.36 / 0.52)
+    assert float(total_variation(draft, teacher, None)) == pytest.approx(0.2)
 
 
 def test_atspeed_s_equals_the_hand_computed_value() -> None:

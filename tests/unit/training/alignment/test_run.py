@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from specbeam.bundle import Bundle, load_bundle
+from specbeam.bundle import Bundle, PromptTemplate, load_bundle
 from specbeam.training.alignment import run as run_module
 from specbeam.training.alignment.config import LOSSES, make_config
 from specbeam.training.alignment.context import TeacherSettings
@@ -105,6 +105,18 @@ def test_a_bundle_without_drafters_gets_one(
     )
     assert entry["start"] == "scratch"
     assert load_bundle(tmp_path / "b").manifest.drafters == ("default",)
+
+
+def test_a_bundle_with_more_than_codes_in_its_prompts_is_aligned_by_beams_alone(
+    tmp_path: Path, dataset_dir: Path, small_dataset: Dataset
+) -> None:
+    template = PromptTemplate.of_codes((1,), (2,))
+    bundle = make_bundle(tmp_path, small_dataset, template=template)
+    run = make_run(dataset_dir, bundle, tmp_path / "b", "atspeed-s", alpha=1.0)
+    entry = align_bundle(run, SilentReporter())
+    assert entry["run"]["source"]["substitute"] == 0.0
+    assert load_bundle(tmp_path / "b").template == template
+    assert not equal(weights(tmp_path / "b"), weights(bundle.path))
 
 
 def test_teacher_data_serve_several_losses_and_no_other_target(

@@ -1,7 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from specbeam.catalog import ItemTrie
 from specbeam.training.alignment.candidates import candidates_of
@@ -10,6 +13,7 @@ from specbeam.training.alignment.tree_forward import tree_logits
 from specbeam.training.alignment.tree_layout import parent_columns
 from specbeam.training.alignment.tree_search import tree_search
 from specbeam.training.choices import TrainedScoreKind
+from specbeam.training.model import TRAINING_ATTENTION
 from specbeam.training.ranking import SearchConfig, beam_search
 from tests.unit.training.alignment.models import slow_logprobs, some_prompts
 
@@ -51,6 +55,36 @@ def test_each_row_of_a_tree_equals_a_forward_of_its_own(
             with torch.inference_mode():
                 expected = target(input_ids=tokens).logits[0, -1]
             torch.testing.assert_close(logits[level][row, column], expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+def test_targets_of_other_families_read_trees_alike(trie: ItemTrie, family: str) -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.3,
+        attn_implementation=TRAINING_ATTENTION,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    prompts = some_prompts(trie, LENGTHS)
+    search = SearchConfig(6, trie.depth, "VOCAB")
+    steps = list(tree_search(model, trie, pad_left(prompts), search))
+    beams = [step.found.nodes.numpy() for step in steps[:-1]]
+    with torch.inference_mode():
+        logits = tree_logits(model, trie, pad_left(prompts), beams)
+    for row, prompt in enumerate(prompts):
+        alone = beam_search(model, trie, torch.from_numpy(prompt).long()[None], search)
+        for step, expected in zip(steps, alone, strict=True):
+            alive = int((step.found.nodes[row] >= 0).sum())
+            assert step.found.nodes[row][:alive].tolist() == expected.nodes[0][:alive].tolist()
+            own = torch.log_softmax(logits[step.level][row], dim=-1)
+            torch.testing.assert_close(own, step.logprobs[row], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -100,13 +134,20 @@ def test_candidates_are_proper_distributions_over_children_and_the_rest(
             )
 
 
-def test_a_rest_that_rounds_to_nothing_stays_finite(trie: ItemTrie) -> None:
+@pytest.mark.parametrize("others", [-1e4, -torch.inf, None])
+def test_a_rest_that_rounds_to_nothing_stays_finite(trie: ItemTrie, others: float | None) -> None:
     candidates = candidates_of(trie, 0, np.zeros((1, 1), np.int64), "VOCAB")
-    logits = torch.full((1, 1, 300), -1e4)
-    logits[0, 0, candidates.tokens[0, 0]] = 0.0
+    first = int(candidates.tokens.min())  # None: there are no token ids but the children's
+    logits = torch.zeros(1, 1, first + candidates.tokens.shape[2] + (0 if others is None else 99))
+    if others is None:
+        candidates = dataclasses.replace(candidates, tokens=candidates.tokens - first)
+        logits = logits[..., first:]
+    else:
+        logits[..., :first] = logits[..., -99:] = others
     logits.requires_grad_(True)
     found = candidates.logprobs(logits)
     assert torch.isfinite(found).all()
+    assert float(found[0, 0, -1].detach()) == -80.0
     (gradient,) = torch.autograd.grad(found.sum(), logits)
     assert torch.isfinite(gradient).all()
 
