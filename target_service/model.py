@@ -100,7 +100,8 @@ def _open_own_drafter(bundle: Bundle, search: SearchModel) -> tuple[OwnDrafter |
         loader = OWN_DRAFTERS.get(drafter_kind(bundle, name))
         if loader is not None:
             try:
-                return loader(bundle.drafter_dir(name), search), name
+                target = bundle.manifest.fingerprints.model
+                return loader(bundle.drafter_dir(name), search, target), name
             except (OSError, ValueError, SafetensorError) as error:
                 line = (str(error).splitlines() or [type(error).__name__])[0]
                 raise BundleError([f"drafters/{name}/ cannot be loaded: {line}"]) from error

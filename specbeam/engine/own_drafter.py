@@ -41,15 +41,15 @@ class OwnDrafter(Protocol):
         """
 
 
-# Opens a drafter's directory of a bundle for the target it was made for.  It raises ValueError
-# (or OSError) when the files are damaged or fit another model.
-Loader = Callable[[Path, SearchModel], OwnDrafter]
+# Opens a drafter's directory of a bundle for the target it was made for, which is also given by its
+# fingerprint.  It raises ValueError (or OSError) when the files are damaged or fit another model.
+Loader = Callable[[Path, SearchModel, str], OwnDrafter]
 
 
-def _load_root_head(directory: Path, model: SearchModel) -> OwnDrafter:
+def _load_root_head(directory: Path, model: SearchModel, target: str) -> OwnDrafter:
     from specbeam.engine.root_head import RootHead
 
-    return RootHead.load(directory, model)
+    return RootHead.load(directory, model, target)
 
 
 # By the kind that `drafter.json` names.

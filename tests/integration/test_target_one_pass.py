@@ -96,7 +96,7 @@ def drafters():
     """Every drafter of the registered kind that was opened."""
     opened = []
 
-    def load(directory, search):
+    def load(directory, search, target):
         assert json.loads((directory / "drafter.json").read_text())["kind"] == "every-child"
         opened.append(EveryChild(search.expansion.trie))
         return opened[-1]
@@ -412,7 +412,7 @@ def test_a_bundle_without_such_a_drafter_has_none(bundle, drafters):
 
 
 def test_a_drafter_that_cannot_be_loaded_is_named(bundle, drafters):
-    def broken(directory, search):
+    def broken(directory, search, target):
         raise ValueError("made for a hidden size of 7")
 
     with pytest.MonkeyPatch.context() as patch:

@@ -61,7 +61,8 @@ class DraftModels:
                 found.models.setdefault(MODEL, search)
                 found.models[f"{MODEL}:{name}"] = search
             elif kind in OWN_DRAFTERS and found.head is None:
-                found.head = OWN_DRAFTERS[kind](directory, target)
+                fingerprint = bundle.manifest.fingerprints.model
+                found.head = OWN_DRAFTERS[kind](directory, target, fingerprint)
         return found
 
     def names(self) -> tuple[str, ...]:
