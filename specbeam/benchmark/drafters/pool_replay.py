@@ -18,7 +18,7 @@ from specbeam.drafting.candidates import UnitedCandidates
 from specbeam.drafting.verified import VerifiedTree
 from specbeam.engine import BeamSession, Turn
 from specbeam.storage import PooledTree, PoolScope, StateStore, pool_keys
-from specbeam.training.data.dataset import Dataset
+from specbeam.training.data.dataset import Dataset, Interactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class PoolReplaySpec:
     """What is replayed.
 
     Attributes:
-        requests: events replayed, the first ones by time whose user has been seen before.
+        requests: events replayed: those of as many users as it takes, first events excepted, in
+            the order of time, or spread at random where the log has no clock.
         width: K = W.
         max_rows: row budget of a pass.
         nodes: nodes per level of a tree that is kept.
@@ -105,20 +106,29 @@ async def replay_pool(
 
 
 def _visits(models: DraftModels, dataset: Dataset, count: int) -> Iterator[_Visit]:
-    log, trie = dataset.interactions, models.bundle.trie
-    index = trie.index_of(dataset.items.item_ids)
-    histories: dict[int, list[int]] = {}
-    told = 0
-    for event in np.argsort(log.time, kind="stable").tolist():
-        user, item = int(log.user[event]), int(index[log.item[event]])
-        history = histories.setdefault(user, [])
-        if history:
-            yield _Visit(log.user_ids[user], np.array(history), int(log.time[event]))
-            told += 1
-            if told == count:
-                return
-        if item >= 0:
-            history.append(item)
+    """Yield the requests of some users, all of theirs, in the order of time."""
+    index = models.bundle.trie.index_of(dataset.items.item_ids)
+    rng, log = np.random.default_rng(0), dataset.interactions
+    visits: list[_Visit] = []
+    for user in rng.permutation(len(log.user_ids)).tolist():
+        events = np.flatnonzero(log.user == user)
+        events = events[np.argsort(log.time[events], kind="stable")]
+        items = index[log.item[events]]
+        times = log.time[events]
+        if not _has_clock(log):
+            times = np.sort(rng.integers(0, 1 << 40, len(items)))
+        for place in range(1, len(items)):
+            past = items[:place]
+            if (past >= 0).any():
+                visits.append(_Visit(log.user_ids[user], past[past >= 0], int(times[place])))
+        if len(visits) >= count:
+            break
+    yield from sorted(visits, key=lambda visit: visit.time_ms)[:count]
+
+
+def _has_clock(log: Interactions) -> bool:
+    """Whether times are moments; some data sets only number each user's events."""
+    return int(log.time.max(initial=0)) > 1_000_000
 
 
 async def _answer(
