@@ -14,8 +14,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from specbeam.catalog import PAD, ItemTrie, LeafFilter
+from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.free_nodes import alive_children, needs_row
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.scoring import LevelScores, Scoring
 
@@ -105,27 +106,11 @@ class Expansion(ABC, Generic[Array]):
         Returns:
             Shape (n,), bool.
         """
-        if not self._has_free_nodes:
-            return np.ones(len(nodes), bool)
-        above, below = self.trie.levels[level], self.trie.levels[level + 1]
-        first = above.first_child_of(nodes)
-        if not self._forced_is_free:
-            going_on: np.ndarray = below.tokens_of(first) != PAD
-            return going_on
-        if allowed.leaf_filter is not None:
-            several: np.ndarray = self._alive_children(level, nodes, allowed).sum(axis=1) > 1
-            return several
-        several = above.first_child_of(nodes + 1) - first > 1
-        return several
+        return needs_row(self.trie, self.scoring.kind, level, nodes, allowed.leaf_filter)
 
     def _alive_children(self, level: int, nodes: np.ndarray, allowed: Allowed) -> np.ndarray:
         """Which children are there and allowed, on the host.  Shape (n, C_d), bool."""
-        above = self.trie.levels[level]
-        if allowed.leaf_filter is not None:
-            return allowed.leaf_filter.alive_children(self.trie, level, nodes)
-        sizes = above.first_child_of(nodes + 1) - above.first_child_of(nodes)
-        there: np.ndarray = np.arange(above.max_children) < sizes[:, None]
-        return there
+        return alive_children(self.trie, level, nodes, allowed.leaf_filter)
 
     @abstractmethod
     def _bind(self, leaf_filter: LeafFilter) -> Any:

@@ -39,6 +39,11 @@ RULES = (
     # peft is imported where an adapter is merged, nowhere else.
     Rule("specbeam.engine", _MODELS | {"peft"}, _CORE_PACKAGES),
     Rule("specbeam.bundle", _MODELS, _CORE_PACKAGES),
+    Rule(
+        "specbeam.drafting",
+        frozenset({"numpy"}),
+        ("specbeam.catalog", "specbeam.decoding", "specbeam.bundle"),
+    ),
     Rule("specbeam.packing", _MODELS | {"pyarrow"}, _CORE_PACKAGES),
     Rule("specbeam.storage", frozenset({"redis"}), ("specbeam.runtime.errors",)),
     Rule(
@@ -234,7 +239,14 @@ def test_catalog_imports_without_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["orchestrator", "specbeam.client", "specbeam.runtime", "specbeam.storage"]
+    "package",
+    [
+        "orchestrator",
+        "specbeam.client",
+        "specbeam.drafting",
+        "specbeam.runtime",
+        "specbeam.storage",
+    ],
 )
 def test_package_never_loads_torch(package: str) -> None:
     loaded = _loaded_after_import([package], hidden=set())
