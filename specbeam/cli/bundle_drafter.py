@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Kind of drafter -> module:function that builds one.
 KINDS: dict[str, str] = {
     "cooccurrence": "specbeam.training.drafters.cooccurrence:add_to_bundle",
-    "head": "specbeam.training.head.adding:add_to_bundle",
+    "head": "specbeam.training.head.fitting:add_to_bundle",
 }
 BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 OUT = click.Path(path_type=Path)
@@ -61,6 +61,7 @@ def add_drafter(
     from specbeam.bundle import load_bundle
     from specbeam.bundle.rewriting import check_drafter, with_drafter
     from specbeam.training.data.dataset_files import read_dataset
+    from specbeam.training.loop import StopRequested
     from specbeam.training.progress import ConsoleReporter
 
     name = name or kind
@@ -71,7 +72,11 @@ def add_drafter(
         tempfile.TemporaryDirectory(prefix="specbeam-drafter-") as scratch,
     ):
         directory = Path(scratch) / name
-        figures = _builder(kind)(bundle, read_dataset(dataset_dir), directory, reporter)
+        try:
+            figures = _builder(kind)(bundle, read_dataset(dataset_dir), directory, reporter)
+        except StopRequested:
+            reporter.note(f"stopped; {bundle_dir} is as it was")
+            return exit_codes.INTERRUPTED
         added = with_drafter(bundle, out or bundle_dir, name, directory, figures)
     result = {"bundle": str(added.path), "drafter": name, "kind": kind, **figures}
     if as_json:

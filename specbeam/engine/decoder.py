@@ -235,6 +235,6 @@ class Decoder(nn.Module):
         if place.mask is None or not prompt:
             return attend(queries, held, place.mask, shape.scale)
         # Two calls: with one mask over all rows a whole pass takes 1.0 to 1.3 times as long (one
-        # thread, P = 30 and 200, R = 64 and 128, models of 4 M and 86 M parameters).
+        # thread, R = 64 and 128; 4 M parameters with P = 30 and 200, 86 M with P = 30).
         of_prompt = attend(queries[:prompt], held[:, :, :prompt], None, shape.scale)
         return torch.cat([of_prompt, attend(queries[prompt:], held, place.mask, shape.scale)])
