@@ -121,6 +121,11 @@ bench-overhead: $(RUNTIME)  ## Measure the services' overhead at K = 10 (BUNDLE,
 	@test -n "$(BUNDLE)" -a -n "$(DATASET)" || { echo "usage: make bench-overhead BUNDLE=DIR DATASET=DIR"; exit 2; }
 	$(BENCH) served $(BUNDLE) --dataset $(DATASET) --k 10 --prompts 30 --requests 60 --out $(RESULTS)/overhead-small.json
 
+.PHONY: bench-drafters
+bench-drafters: $(RUNTIME)  ## Measure every drafter and their unions (BUNDLE, DATASET; an hour)
+	@test -n "$(BUNDLE)" -a -n "$(DATASET)" || { echo "usage: make bench-drafters BUNDLE=DIR DATASET=DIR"; exit 2; }
+	$(BENCH) drafters $(BUNDLE) --dataset $(DATASET) --out $(RESULTS)/drafters-$(notdir $(basename $(DATASET))).json
+
 .PHONY: bench-catalog
 bench-catalog: $(RUNTIME)  ## Measure large random catalogues under filters (no bundle needed; some 4 minutes, 8 GB)
 	$(BENCH) catalog --out $(RESULTS)/catalog-1m-4x256.json
