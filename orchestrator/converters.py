@@ -286,7 +286,7 @@ def _work(answer: Answer) -> types.Work:
         cached_tokens=work.cached_tokens,
         accepted_levels=work.accepted_levels,
         drafted_nodes=outcome.drafted_nodes,
-        dropped_nodes=work.dropped_nodes,
+        dropped_nodes=work.dropped_nodes + outcome.left_out,
         rounds=outcome.rounds,
         speculation_used=outcome.rounds > 0,
         flow=types.Flow.Value(f"FLOW_{(outcome.flow if outcome.rounds else Flow.PLAIN).value}"),

@@ -156,7 +156,8 @@ class Recommender:
         if Flag.NO_DRAFT not in outcome.flags:
             self.chooser.record(key, speculated=outcome.speculated, ms=outcome.search_ms)
         if isinstance(job.candidates, RequestCandidates):
-            return replace(outcome, sources=dict(job.candidates.united.nodes))
+            united = job.candidates.united
+            return replace(outcome, sources=dict(united.nodes), left_out=united.left_out)
         return outcome
 
     def _can_draft(self, serving: Serving) -> bool:

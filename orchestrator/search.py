@@ -79,6 +79,7 @@ class SearchOutcome:
         flags: What was not as usual.
         search_ms: Time of the whole search, milliseconds.
         sources: Drafted nodes by the drafter that spoke most for them.
+        left_out: Nodes of models that no tree could hold: not in the trie, or twice.
     """
 
     beams: BeamPaths
@@ -91,6 +92,7 @@ class SearchOutcome:
     flags: tuple[Flag, ...] = ()
     search_ms: float = 0.0
     sources: Mapping[str, int] = field(default_factory=dict)
+    left_out: int = 0
 
     @property
     def speculated(self) -> bool:
@@ -174,10 +176,9 @@ class _Speculative:
         )
 
     def _flags(self) -> tuple[Flag, ...]:
-        """Without a draft service there is nothing amiss as long as somebody else drafts."""
+        """Where there is no draft service nothing is amiss."""
         flag, drafting = self._drafting.flag, self._drafting
-        missed = self._job.use_model and (drafting.has_service or not self._others_speak)
-        return (flag,) if flag is not None and missed else ()
+        return (flag,) if flag is not None and drafting.has_service else ()
 
     @property
     def _others_speak(self) -> bool:

@@ -37,6 +37,7 @@ class UnitedCandidates:
         pool: verified trees of earlier requests, most alike first.
         alone: make a tree even where no informed drafter speaks.
         nodes: nodes sent, by the drafter that spoke most for them.
+        left_out: nodes of proposals that are not in the trie, below such a node, or there twice.
     """
 
     trie: ItemTrie
@@ -49,6 +50,7 @@ class UnitedCandidates:
     pool: tuple[VerifiedTree, ...] = ()
     alone: bool = False
     nodes: Counter[str] = field(default_factory=Counter)
+    left_out: int = 0
     _speaks: bool | None = None
 
     @property
@@ -88,12 +90,11 @@ class UnitedCandidates:
         self, question: DraftQuestion, proposals: Mapping[str, ScoredTree]
     ) -> list[WeightedScorer]:
         """Return the sources that know something, the one to be reserved first."""
-        found = [
-            WeightedScorer(
-                name, TreeScorer.of_proposal(self.trie, question.beams, tree), weight_of(name)
-            )
-            for name, tree in proposals.items()
-        ]
+        found = []
+        for name, tree in proposals.items():
+            known = VerifiedTree.join(self.trie, [(question.beams, tree)])
+            self.left_out += len(tree) - len(known)
+            found.append(WeightedScorer(name, TreeScorer(self.trie, known), weight_of(name)))
         for name, drafter in self.drafters.items():
             scorer = drafter.scorer(question)
             if scorer is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from specbeam.catalog import ItemTrie
-from specbeam.decoding.beams import Beams
-from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.drafting.verified import VerifiedTree
 
 
@@ -14,13 +12,8 @@ class TreeScorer:
     """Looks up listed nodes; a `ChildScorer` that is -inf everywhere else."""
 
     def __init__(self, trie: ItemTrie, tree: VerifiedTree) -> None:
-        """Keep the tree; see `of_proposal`."""
+        """Keep the tree; a proposal becomes one by `VerifiedTree.join`."""
         self._trie, self._tree = trie, tree
-
-    @classmethod
-    def of_proposal(cls, trie: ItemTrie, beams: Beams, tree: ScoredTree) -> TreeScorer:
-        """Return the scorer of a proposal; nodes that are not in the trie are left out."""
-        return cls(trie, VerifiedTree.join(trie, [(beams, tree)]))
 
     def __call__(self, level: int, nodes: np.ndarray) -> np.ndarray:
         """See `ChildScorer`."""

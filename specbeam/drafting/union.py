@@ -109,8 +109,8 @@ def unite(
         needs_row: which nodes cost a row (see `free_nodes`).
     """
     beams, trie = question.beams, question.trie
-    own_rows = int(needs_row(beams.level, beams.nodes).sum()) if beams.level else 0
-    budget = max_rows - own_rows
+    # A free beam has a row, too, as soon as something below it has one.
+    budget = max_rows - (len(beams) if beams.level else 0)
     levels = []
     if sources and budget > 0 and len(beams):
         levels = _walk(question, sources, budget)

@@ -146,9 +146,7 @@ class BeamSession:
             return Turn(self.beams, dropped_nodes=len(tree))
         self._scorer.forget_unrelated(self.beams)
         resolved = resolve_tree(self._trie, self.beams, tree)
-        beams = self.beams
-        costly = int(self._scorer.needs_row(beams.level, beams.nodes).sum()) if beams.level else 0
-        levels = self._widen(resolved, max_rows - costly, complete=tree.complete)
+        levels = self._widen(resolved, max_rows - len(self.beams), complete=tree.complete)
         return self._advance(levels, resolved.dropped)
 
     def _widen(

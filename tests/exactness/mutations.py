@@ -127,13 +127,13 @@ MUTATIONS = (
     Mutation(
         "with the prompt: rows are not limited",
         "engine/session.py",
-        "self._widen(resolved, max_rows)",
-        "self._widen(resolved, 10**6)",
+        "self._widen(resolved, max_rows, complete=tree.complete)",
+        "self._widen(resolved, 10**6, complete=tree.complete)",
     ),
     Mutation(
         "with the prompt: the tree is left out",
         "engine/session.py",
-        "levels = {} if tree is None else self._widen(resolved, max_rows)",
+        "levels = self._widen(resolved, max_rows, complete=tree.complete)",
         "levels = {}",
     ),
     # ---- reports
@@ -276,15 +276,15 @@ MUTATIONS = (
     ),
     Mutation(
         "TRIE: a choice of two is free too",
-        "decoding/expansion.py",
-        "self._alive_children(level, nodes, allowed).sum(axis=1) > 1",
-        "self._alive_children(level, nodes, allowed).sum(axis=1) > 2",
+        "decoding/free_nodes.py",
+        "leaf_filter.alive_children(trie, level, nodes).sum(axis=1) > 1",
+        "leaf_filter.alive_children(trie, level, nodes).sum(axis=1) > 2",
     ),
     Mutation(
         "VOCAB, LEVEL: steps without a choice are free",
         "decoding/expansion.py",
-        'self._forced_is_free = scoring.kind == "TRIE"',
-        "self._forced_is_free = True",
+        "needs_row(self.trie, self.scoring.kind, level, nodes, allowed.leaf_filter)",
+        'needs_row(self.trie, "TRIE", level, nodes, allowed.leaf_filter)',
     ),
     # ---- filters
     Mutation(

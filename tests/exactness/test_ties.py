@@ -22,7 +22,7 @@ from tests.exactness.requests import FILTER_COMBINATIONS
 pytestmark = pytest.mark.slow
 
 WORLDS = 32
-CASES_PER_WORLD = 9
+CASES_PER_WORLD = 12
 NOISE = 1e-11
 
 

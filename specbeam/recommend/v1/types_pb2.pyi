@@ -472,7 +472,7 @@ class Work(_message.Message):
     drafted_nodes: _builtins.int
     """Nodes of the trees sent to the target."""
     dropped_nodes: _builtins.int
-    """Proposed nodes the target threw away."""
+    """Proposed nodes that were thrown away, by the target or before."""
     rounds: _builtins.int
     """Trees sent to the target."""
     speculation_used: _builtins.bool
