@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from redis.asyncio import Redis
 
 from specbeam.storage import PoolScope, StateStore
 from specbeam.storage.embedded_state import EmbeddedStateStore
@@ -65,3 +66,24 @@ def own_redis(redis_binary: str, tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+async def redis(own_redis: RedisServer) -> AsyncIterator[Redis]:
+    """A client of the test's own server."""
+    async with Redis.from_url(own_redis.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def open_redis_store(own_redis: RedisServer) -> AsyncIterator[MakeStore]:
+    """Make stores on the test's own server."""
+    made: list[StateStore] = []
+
+    def make(**options: Any) -> StateStore:
+        made.append(RedisStateStore(own_redis.url, timeout_s=0.5, **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        await store.close()

@@ -52,6 +52,12 @@ async def blobs(store, user, keys):
     return [tree.data for tree in await store.read_trees(SCOPE, user, keys, 99)]
 
 
+async def synchronous(store):
+    """Return how commits wait for the disk: 2 = in full."""
+    (level,) = await store._database.run(lambda db: db.execute("PRAGMA synchronous").fetchone())
+    return level
+
+
 def query(path, sql, *values):
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         return db.execute(sql, values).fetchall()
@@ -110,27 +116,20 @@ async def test_closed_file_keeps_its_trees(open_store, clock):
 
 async def test_trees_do_not_wait_for_the_disk_and_the_rest_does(open_store, clock):
     store = open_store()
-    seen = []
-
-    def watch(db):
-        db.set_trace_callback(lambda sql: seen.append(sql) if sql == "COMMIT" else None)
-        return db.execute("PRAGMA synchronous").fetchone()[0]
-
-    assert await store._database.run(watch) == 2
-    await store.add(SCOPE, "u", ["i:a"], b"u", clock.now_ms)
+    assert await synchronous(store) == 2
     settings = []
 
-    def level(sql):
+    def note(sql):
         if sql.startswith("PRAGMA synchronous ="):
             settings.append(sql.rsplit(" ", 1)[1])
 
-    await store._database.run(lambda db: db.set_trace_callback(level))
+    await store._database.run(lambda db: db.set_trace_callback(note))
     await store.add(SCOPE, "u", ["i:a"], b"u", clock.now_ms)
     assert settings == ["NORMAL", "FULL"]
     await store.append("t", "u", [ONE])
     await store.delete("t", "u")
     assert settings == ["NORMAL", "FULL"]
-    assert await store._database.run(lambda db: db.execute("PRAGMA synchronous").fetchone()) == (2,)
+    assert await synchronous(store) == 2
 
 
 async def test_failed_write_stores_nothing_and_the_next_one_works(open_store, clock):
@@ -139,7 +138,7 @@ async def test_failed_write_stores_nothing_and_the_next_one_works(open_store, cl
         await store.add(SCOPE, "u", ["i:a"], b"u", 2**70)
     assert await blobs(store, "u", ["i:a"]) == []
     assert await store.add(SCOPE, "u", ["i:a"], b"u", clock.now_ms)
-    assert await store._database.run(lambda db: db.execute("PRAGMA synchronous").fetchone()) == (2,)
+    assert await synchronous(store) == 2
 
 
 async def test_locked_file_is_unavailable_and_waits_for_the_disk_afterwards(open_store, path):
@@ -150,7 +149,7 @@ async def test_locked_file_is_unavailable_and_waits_for_the_disk_afterwards(open
         with pytest.raises(StoreUnavailable):
             await store.add(SCOPE, "u", ["i:a"], b"u", 1_700_000_000_000)
         assert await blobs(store, "u", []) == []
-    assert await store._database.run(lambda db: db.execute("PRAGMA synchronous").fetchone()) == (2,)
+    assert await synchronous(store) == 2
     assert await store.add(SCOPE, "u", ["i:a"], b"u", 1_700_000_000_000)
 
 

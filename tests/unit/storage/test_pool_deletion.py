@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from specbeam.storage import Event, PoolLimits, PoolScope
 from specbeam.storage.embedded_state import EmbeddedStateStore
 from specbeam.storage.redis_state import RedisStateStore
-from specbeam.storage.tree_pool import owner_name
+from specbeam.storage.tree_pool import owner_name, wall_clock_ms
 from tests.waiting import until
 
 KEYS = ("i:a\x1fb", "i:b")
@@ -58,11 +58,11 @@ async def test_write_that_began_before_the_deletion_is_refused(pool, clock, scop
 async def test_write_that_outlived_the_tombstone_is_refused(make_store, scope, user):
     # Real time: Redis ends the tombstone by its own clock.
     pool = make_store(pool_limits=SHORT)
-    began = _now_ms()
+    began = wall_clock_ms()
     await pool.delete_user(scope.tenant, user)
     await asyncio.sleep(0.5)
     assert not await pool.add(scope, user, KEYS, b"late", began)
-    assert await pool.add(scope, user, KEYS, b"new", _now_ms())
+    assert await pool.add(scope, user, KEYS, b"new", wall_clock_ms())
 
 
 async def test_deletion_removes_history_and_trees_in_one_call(pool, clock, scope, user):
@@ -84,7 +84,7 @@ async def test_deletion_removes_history_and_trees_in_one_call(pool, clock, scope
 
 async def test_deletion_between_writers_leaves_nothing(make_store, scope, user):
     pool = make_store()
-    began = _now_ms()
+    began = wall_clock_ms()
 
     async def write(number):
         await asyncio.sleep(random.Random(number).random() / 20)
@@ -115,7 +115,7 @@ async def test_file_holds_no_trace_of_a_deleted_user(tmp_path, scope):
     store = EmbeddedStateStore(path, pool_limits=SHORT)
     traces = await _life_of_a_user(store, scope)
     await asyncio.sleep(0.5)
-    await store.add(scope, "y", KEYS, b"theirs", _now_ms())
+    await store.add(scope, "y", KEYS, b"theirs", wall_clock_ms())
     with closing(sqlite3.connect(path)) as db:
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE sql <> ''")]
         rows = [row for table in tables for row in _rows(db, table)]
@@ -137,11 +137,11 @@ async def _life_of_a_user(store, scope):
     for number in range(30):
         for where in scopes:
             keys = (f"i:{number}", "i:b")
-            await store.add(where, name, keys, blob, _now_ms())
+            await store.add(where, name, keys, blob, wall_clock_ms())
             for other in range(3):
-                await store.add(where, f"v{other}", keys, b"theirs", _now_ms())
+                await store.add(where, f"v{other}", keys, b"theirs", wall_clock_ms())
     assert await store.delete(scope.tenant, name)
-    await store.add(scope, name, KEYS, blob, _now_ms() - 100)
+    await store.add(scope, name, KEYS, blob, wall_clock_ms() - 100)
     return name.encode(), owner_name(scope.tenant, name).encode(), blob
 
 
@@ -166,9 +166,3 @@ def _rows(db, table):
 
 def _bytes(value):
     return value if isinstance(value, bytes) else str(value).encode()
-
-
-def _now_ms():
-    import time
-
-    return time.time_ns() // 1_000_000

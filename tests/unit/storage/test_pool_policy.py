@@ -81,7 +81,7 @@ def test_choice_agrees_with_a_slow_one(seed):
         for _ in range(rng.randrange(4))
     ]
     limit, oldest = rng.randrange(8), rng.randrange(30)
-    taken = []
+    taken: list[StoredTree] = []
     for trees in found:
         while fresh := [t for t in trees if t.written_us >= oldest and t not in taken]:
             newest = max(fresh, key=lambda tree: tree.written_us)

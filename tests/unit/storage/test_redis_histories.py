@@ -20,12 +20,6 @@ async def store(own_redis):
     await store.close()
 
 
-@pytest.fixture
-async def redis(own_redis):
-    async with Redis.from_url(own_redis.url) as client:
-        yield client
-
-
 async def test_keys_carry_the_tenant_and_share_a_slot(store, redis):
     await store.append("acme", "u 1", [ONE])
     keys = sorted(await redis.keys())
