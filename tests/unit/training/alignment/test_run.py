@@ -192,9 +192,8 @@ def test_alpha_reaches_the_loss(tmp_path: Path, dataset_dir: Path, bundle: Bundl
         report = json.loads((run.bundle_dir / "report.json").read_text())
         found[loss, alpha] = report["alignment"]["training"]["train_loss"]
     mixed = 0.7 * found["row-kl", 0.0] + 0.3 * found["row-kl", 1.0]
-    assert found["row-kl", 0.3] == pytest.approx(mixed, abs=2e-3)
-    # Ten times what the mixture may be off by.
-    assert abs(found["row-kl", 0.0] - found["row-kl", 1.0]) > 0.02
+    assert found["row-kl", 0.3] == pytest.approx(mixed, abs=5e-4)
+    assert abs(found["row-kl", 0.0] - found["row-kl", 1.0]) > 0.01
     assert all(value > 0.0 for value in found.values())
 
 

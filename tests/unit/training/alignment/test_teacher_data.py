@@ -134,6 +134,27 @@ def test_shards_survive_the_disk(
     assert [path.name for path in tmp_path.iterdir()] == ["00001.safetensors"]
 
 
+def test_a_shard_that_is_not_finished_is_not_there(
+    tmp_path: Path,
+    target: nn.Module,
+    trie: ItemTrie,
+    small_dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    maker = make_maker(target, trie, small_dataset)
+    there: list[bool] = []
+
+    def interrupted(source: Path, path: Path) -> None:
+        there.append(Path(path).exists())
+        raise OSError("disk full")
+
+    monkeypatch.setattr("specbeam.training.alignment.teacher_shards.os.replace", interrupted)
+    with pytest.raises(OSError, match="disk full"):
+        write_shard(tmp_path, 0, maker.make(0), maker.source)
+    assert there == [False]
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("target", "u"), ("catalog", "c"), ("score_kind", "VOCAB"), ("width", 6), ("seed", 4)],
