@@ -103,9 +103,10 @@ def _ensure_bundle(work_dir: Path, threads: int) -> Path:
     from specbeam.training.work_dir import RUN_FILE
 
     dataset_dir = work_dir / "dataset"
-    if not (dataset_dir / "dataset.json").is_file():
+    if not _is_readable(dataset_dir):
         note(f"generating {NUM_ITEMS:,} items and {NUM_USERS:,} users")
-        write_dataset(synthesize(SyntheticConfig(NUM_ITEMS, NUM_USERS)), dataset_dir)
+        generated = synthesize(SyntheticConfig(NUM_ITEMS, NUM_USERS))
+        write_dataset(generated, dataset_dir, overwrite=True)
     resume = (work_dir / "bundle.work" / RUN_FILE).is_file()
     run = TrainingRun(
         dataset_dir, bundle_dir, get_preset("tiny"), resume=resume, threads=threads, name="demo"
@@ -117,6 +118,18 @@ def _ensure_bundle(work_dir: Path, threads: int) -> Path:
         except StopRequested:
             raise click.exceptions.Abort from None
     return bundle_dir
+
+
+def _is_readable(dataset_dir: Path) -> bool:
+    """Whether the dataset is there, and of this version."""
+    from specbeam.training.data.dataset_files import read_dataset
+    from specbeam.training.errors import DatasetError
+
+    try:
+        read_dataset(dataset_dir)
+    except DatasetError:
+        return False
+    return True
 
 
 async def _show(work_dir: Path, bundle: Bundle, threads: int, *, quiet: bool) -> list[Comparison]:
