@@ -18,6 +18,9 @@ from specbeam.storage import Event, History, PooledTree, StateStore, pool_keys
 
 # Of the time left; the search needs the rest.
 STORE_SHARE = 0.5
+# Where only the pool is read, which takes a millisecond: a busy event loop may be this late, and a
+# store that does not answer costs no more, a few times a second at most (see the breaker).
+POOL_TIMEOUT_S = 0.2
 MAX_LISTED = 100
 
 
@@ -132,27 +135,49 @@ async def _read(
     wanted = not query.events or excludes_history(query, serving)
     needs_history = bool(query.user_id) and wanted
     keys = pool_keys([event.item_id for event in query.events]) if query.events else None
+    if not needs_history:
+        return await _read_pool(store, query, serving, keys or (), pool, flags)
     try:
         async with asyncio.timeout(STORE_SHARE * budget.for_call()):
-            if pool is None and needs_history:
-                return _of(await store.read(TENANT, query.user_id, limit), ())
             if pool is None:
-                return _Read()
+                return _of(await store.read(TENANT, query.user_id, limit), ())
             scope = pool.scope(serving)
-            if not needs_history:
-                trees = await store.read_trees(scope, query.user_id, keys or (), pool.trees)
-                return _Read(trees=trees)
             return _of(
                 *await store.read_with_pool(TENANT, query.user_id, limit, scope, keys, pool.trees)
             )
     except (StoreUnavailable, TimeoutError) as error:
-        if not needs_history:
-            flags.append(Flag.NO_POOL)
-            return _Read()
         if not query.events and not query.allow_no_history:
             raise StoreUnavailable() from error
         flags.append(Flag.NO_HISTORY)
         return _Read()
+
+
+async def _read_pool(
+    store: StateStore,
+    query: Query,
+    serving: Serving,
+    keys: Sequence[str],
+    pool: TreePool | None,
+    flags: list[Flag],
+) -> _Read:
+    """Read trees alone: they only save time, so hardly any is spent on them."""
+    if pool is None:
+        return _Read()
+    if not pool.breaker.allow():
+        flags.append(Flag.NO_POOL)
+        return _Read()
+    try:
+        async with asyncio.timeout(POOL_TIMEOUT_S):
+            trees = await store.read_trees(pool.scope(serving), query.user_id, keys, pool.trees)
+    except (StoreUnavailable, TimeoutError):
+        pool.breaker.failed()
+        flags.append(Flag.NO_POOL)
+        return _Read()
+    except BaseException:
+        pool.breaker.abandoned()
+        raise
+    pool.breaker.succeeded()
+    return _Read(trees=trees)
 
 
 def _of(history: History, trees: tuple[PooledTree, ...]) -> _Read:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from orchestrator.breaker import Breaker
 from orchestrator.bundles import Serving
 from orchestrator.candidates import beams_of
 from orchestrator.pool_writer import PoolWriter
@@ -29,12 +30,14 @@ class TreePool:
         nodes: Nodes per level of a tree that is kept.
         trees: Most trees read for a request.
         damaged: Trees read that were none.
+        breaker: Leaves a store that does not answer alone, where only trees are wanted of it.
     """
 
     writer: PoolWriter
     nodes: int
     trees: int
     damaged: int = 0
+    breaker: Breaker = field(default_factory=Breaker)
     _scopes: dict[str, PoolScope] = field(default_factory=dict)
 
     def scope(self, serving: Serving) -> PoolScope:

@@ -99,10 +99,10 @@ class Recommender:
         if self.pool is not None and chosen.kind not in SELECTIVE:
             spec = replace(spec, report_nodes=self.pool.nodes)
         outcome = await self._search(query, serving, spec, budget, chosen.kind, history)
+        ranked = _rank(serving, outcome.beams, query.num_items, chosen)
         if self.pool is not None:
             scored = outcome.work.scored
             self.pool.offer(serving, query.user_id, history.prompt_items, scored, started_ms)
-        ranked = _rank(serving, outcome.beams, query.num_items, chosen)
         entries = await serving.items.entries(ranked.items) if query.include_metadata else ()
         return Answer(
             ranked=ranked,

@@ -80,3 +80,21 @@ async def test_items_of_another_catalogue_are_skipped(redis_server: RedisServer)
         assert found.work.prompt_tokens == 1 + 2 * 4
         found = await stack.client.recommend("bob")
         assert found.degraded == ("unknown_history_items_skipped", "empty_history")
+
+
+async def test_hung_redis_hardly_delays_who_needs_no_history(redis_server: RedisServer) -> None:
+    redis_server.start()
+    store = SecretStr(redis_server.url)
+    async with running(tiny_bundle(), draft=False, store=store) as stack:
+        usual = await stack.client.recommend("", events=EVENTS, speculation="on")
+        assert usual.degraded == ()
+        redis_server.pause()
+        try:
+            for number in range(6):
+                answer = await stack.client.recommend("", events=EVENTS, speculation="on")
+                assert answer.degraded == ("no_pool",)
+                assert [item.item_id for item in answer.items] == [i.item_id for i in usual.items]
+                # The first ones wait 200 ms each, then the store is left alone for a second.
+                assert answer.timings.history_ms < (600 if number < 3 else 100)
+        finally:
+            redis_server.resume()
