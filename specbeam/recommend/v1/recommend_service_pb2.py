@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from specbeam.recommend.v1 import types_pb2 as specbeam_dot_recommend_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-specbeam/recommend/v1/recommend_service.proto\x12\x15specbeam.recommend.v1\x1a!specbeam/recommend/v1/types.proto\"\x9e\x03\n\x10RecommendRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x32\n\x06\x65vents\x18\x03 \x03(\x0b\x32\".specbeam.recommend.v1.Interaction\x12\x11\n\tnum_items\x18\x05 \x01(\r\x12\x12\n\nbeam_width\x18\x06 \x01(\r\x12)\n\x04mode\x18\x08 \x01(\x0e\x32\x1b.specbeam.recommend.v1.Mode\x12@\n\x14\x61llowed_degradations\x18\t \x03(\x0e\x32\".specbeam.recommend.v1.Degradation\x12\x37\n\x0bspeculation\x18\n \x01(\x0e\x32\".specbeam.recommend.v1.Speculation\x12\x10\n\x08max_rows\x18\x0b \x01(\r\x12-\n\x06\x66ilter\x18\x0c \x01(\x0b\x32\x1d.specbeam.recommend.v1.Filter\x12\x18\n\x10include_metadata\x18\x10 \x01(\x08\x12\r\n\x05\x64\x65\x62ug\x18\x11 \x01(\x08\"\xab\x03\n\x11RecommendResponse\x12\x35\n\x05items\x18\x01 \x03(\x0b\x32&.specbeam.recommend.v1.RecommendedItem\x12)\n\x04mode\x18\x02 \x01(\x0e\x32\x1b.specbeam.recommend.v1.Mode\x12\x35\n\x08\x64\x65graded\x18\x03 \x03(\x0e\x32#.specbeam.recommend.v1.DegradedFlag\x12\x39\n\x0c\x66ingerprints\x18\x04 \x01(\x0b\x32#.specbeam.recommend.v1.Fingerprints\x12\x11\n\texhausted\x18\x05 \x01(\x08\x12)\n\x04work\x18\x06 \x01(\x0b\x32\x1b.specbeam.recommend.v1.Work\x12/\n\x07timings\x18\x07 \x01(\x0b\x32\x1e.specbeam.recommend.v1.Timings\x12/\n\x05\x64\x65\x62ug\x18\x08 \x01(\x0b\x32 .specbeam.recommend.v1.DebugInfo\x12\x0e\n\x06\x62undle\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\"`\n\x19RecordInteractionsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x32\n\x06\x65vents\x18\x02 \x03(\x0b\x32\".specbeam.recommend.v1.Interaction\"O\n\x1aRecordInteractionsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\r\n\x05total\x18\x03 \x01(\r\"3\n\x11GetHistoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"W\n\x12GetHistoryResponse\x12\x32\n\x06\x65vents\x18\x01 \x03(\x0b\x32\".specbeam.recommend.v1.Interaction\x12\r\n\x05total\x18\x02 \x01(\r\"$\n\x11\x44\x65leteUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"%\n\x12\x44\x65leteUserResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"\x10\n\x0eGetInfoRequest\"\xd0\x01\n\x0fGetInfoResponse\x12\x32\n\x07\x62undles\x18\x01 \x03(\x0b\x32!.specbeam.recommend.v1.BundleInfo\x12\x16\n\x0e\x64\x65\x66\x61ult_bundle\x18\x02 \x01(\t\x12-\n\x06limits\x18\x03 \x01(\x0b\x32\x1d.specbeam.recommend.v1.Limits\x12\x18\n\x10target_available\x18\x04 \x01(\x08\x12\x17\n\x0f\x64raft_available\x18\x05 \x01(\x08\x12\x0f\n\x07version\x18\x06 \x01(\t\"\xb3\x02\n\nBundleInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x39\n\x0c\x66ingerprints\x18\x02 \x01(\x0b\x32#.specbeam.recommend.v1.Fingerprints\x12\x34\n\nscore_kind\x18\x03 \x01(\x0e\x32 .specbeam.recommend.v1.ScoreKind\x12\x13\n\x0bitem_length\x18\x04 \x01(\r\x12\x11\n\tnum_items\x18\x05 \x01(\r\x12\x1a\n\x12\x64\x65\x66\x61ult_beam_width\x18\x06 \x01(\r\x12\x17\n\x0f\x65xclude_history\x18\x07 \x01(\x08\x12,\n\x04tags\x18\x08 \x03(\x0b\x32\x1e.specbeam.recommend.v1.TagInfo\x12\x1b\n\x13\x66reshness_bucket_ms\x18\t \x01(\x03\"*\n\x07TagInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnum_items\x18\x02 \x01(\r\"\xb8\x01\n\x06Limits\x12\x15\n\rmax_num_items\x18\x01 \x01(\r\x12\x16\n\x0emax_beam_width\x18\x02 \x01(\r\x12\x12\n\nmax_events\x18\x03 \x01(\r\x12\x1a\n\x12max_excluded_items\x18\x04 \x01(\r\x12\x19\n\x11max_allowed_items\x18\x05 \x01(\r\x12\x17\n\x0fmax_tag_clauses\x18\x06 \x01(\r\x12\x1b\n\x13max_tags_per_clause\x18\x07 \x01(\r2\x8d\x04\n\x10RecommendService\x12^\n\tRecommend\x12\'.specbeam.recommend.v1.RecommendRequest\x1a(.specbeam.recommend.v1.RecommendResponse\x12y\n\x12RecordInteractions\x12\x30.specbeam.recommend.v1.RecordInteractionsRequest\x1a\x31.specbeam.recommend.v1.RecordInteractionsResponse\x12\x61\n\nGetHistory\x12(.specbeam.recommend.v1.GetHistoryRequest\x1a).specbeam.recommend.v1.GetHistoryResponse\x12\x61\n\nDeleteUser\x12(.specbeam.recommend.v1.DeleteUserRequest\x1a).specbeam.recommend.v1.DeleteUserResponse\x12X\n\x07GetInfo\x12%.specbeam.recommend.v1.GetInfoRequest\x1a&.specbeam.recommend.v1.GetInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-specbeam/recommend/v1/recommend_service.proto\x12\x15specbeam.recommend.v1\x1a!specbeam/recommend/v1/types.proto\"\xed\x03\n\x10RecommendRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x32\n\x06\x65vents\x18\x03 \x03(\x0b\x32\".specbeam.recommend.v1.Interaction\x12\x11\n\tnum_items\x18\x05 \x01(\r\x12\x12\n\nbeam_width\x18\x06 \x01(\r\x12)\n\x04mode\x18\x08 \x01(\x0e\x32\x1b.specbeam.recommend.v1.Mode\x12@\n\x14\x61llowed_degradations\x18\t \x03(\x0e\x32\".specbeam.recommend.v1.Degradation\x12\x37\n\x0bspeculation\x18\n \x01(\x0e\x32\".specbeam.recommend.v1.Speculation\x12\x10\n\x08max_rows\x18\x0b \x01(\r\x12-\n\x06\x66ilter\x18\x0c \x01(\x0b\x32\x1d.specbeam.recommend.v1.Filter\x12\x11\n\x04seed\x18\x0f \x01(\x04H\x00\x88\x01\x01\x12\x18\n\x10include_metadata\x18\x10 \x01(\x08\x12\r\n\x05\x64\x65\x62ug\x18\x11 \x01(\x08\x12\x31\n\x08sampling\x18\x12 \x01(\x0b\x32\x1f.specbeam.recommend.v1.SamplingB\x07\n\x05_seed\"\xc7\x03\n\x11RecommendResponse\x12\x35\n\x05items\x18\x01 \x03(\x0b\x32&.specbeam.recommend.v1.RecommendedItem\x12)\n\x04mode\x18\x02 \x01(\x0e\x32\x1b.specbeam.recommend.v1.Mode\x12\x35\n\x08\x64\x65graded\x18\x03 \x03(\x0e\x32#.specbeam.recommend.v1.DegradedFlag\x12\x39\n\x0c\x66ingerprints\x18\x04 \x01(\x0b\x32#.specbeam.recommend.v1.Fingerprints\x12\x11\n\texhausted\x18\x05 \x01(\x08\x12)\n\x04work\x18\x06 \x01(\x0b\x32\x1b.specbeam.recommend.v1.Work\x12/\n\x07timings\x18\x07 \x01(\x0b\x32\x1e.specbeam.recommend.v1.Timings\x12/\n\x05\x64\x65\x62ug\x18\x08 \x01(\x0b\x32 .specbeam.recommend.v1.DebugInfo\x12\x0e\n\x06\x62undle\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x11\n\x04seed\x18\x0b \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"R\n\x16StreamRecommendRequest\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.specbeam.recommend.v1.RecommendRequest\"\xcc\x01\n\x17StreamRecommendResponse\x12\x35\n\x07preview\x18\x01 \x01(\x0b\x32\".specbeam.recommend.v1.RootPreviewH\x00\x12\x35\n\x05level\x18\x02 \x01(\x0b\x32$.specbeam.recommend.v1.VerifiedLevelH\x00\x12:\n\x06\x61nswer\x18\x03 \x01(\x0b\x32(.specbeam.recommend.v1.RecommendResponseH\x00\x42\x07\n\x05\x65vent\"\x84\x01\n\x0bRootPreview\x12,\n\x05\x62\x65\x61ms\x18\x01 \x03(\x0b\x32\x1d.specbeam.recommend.v1.Prefix\x12\x33\n\x07guesses\x18\x02 \x03(\x0b\x32\".specbeam.recommend.v1.PreviewItem\x12\x12\n\nelapsed_ms\x18\x03 \x01(\x01\"`\n\rVerifiedLevel\x12\r\n\x05level\x18\x01 \x01(\r\x12,\n\x05\x62\x65\x61ms\x18\x02 \x03(\x0b\x32\x1d.specbeam.recommend.v1.Prefix\x12\x12\n\nelapsed_ms\x18\x03 \x01(\x01\"N\n\x06Prefix\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x12\n\nrank_value\x18\x03 \x01(\x01\x12\x11\n\tnum_items\x18\x04 \x01(\r\"U\n\x0bPreviewItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x35\n\x08metadata\x18\x02 \x01(\x0b\x32#.specbeam.recommend.v1.ItemMetadata\"`\n\x19RecordInteractionsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x32\n\x06\x65vents\x18\x02 \x03(\x0b\x32\".specbeam.recommend.v1.Interaction\"O\n\x1aRecordInteractionsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\r\n\x05total\x18\x03 \x01(\r\"3\n\x11GetHistoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"W\n\x12GetHistoryResponse\x12\x32\n\x06\x65vents\x18\x01 \x03(\x0b\x32\".specbeam.recommend.v1.Interaction\x12\r\n\x05total\x18\x02 \x01(\r\"$\n\x11\x44\x65leteUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"%\n\x12\x44\x65leteUserResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"\x10\n\x0eGetInfoRequest\"\xd0\x01\n\x0fGetInfoResponse\x12\x32\n\x07\x62undles\x18\x01 \x03(\x0b\x32!.specbeam.recommend.v1.BundleInfo\x12\x16\n\x0e\x64\x65\x66\x61ult_bundle\x18\x02 \x01(\t\x12-\n\x06limits\x18\x03 \x01(\x0b\x32\x1d.specbeam.recommend.v1.Limits\x12\x18\n\x10target_available\x18\x04 \x01(\x08\x12\x17\n\x0f\x64raft_available\x18\x05 \x01(\x08\x12\x0f\n\x07version\x18\x06 \x01(\t\"\xb3\x02\n\nBundleInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x39\n\x0c\x66ingerprints\x18\x02 \x01(\x0b\x32#.specbeam.recommend.v1.Fingerprints\x12\x34\n\nscore_kind\x18\x03 \x01(\x0e\x32 .specbeam.recommend.v1.ScoreKind\x12\x13\n\x0bitem_length\x18\x04 \x01(\r\x12\x11\n\tnum_items\x18\x05 \x01(\r\x12\x1a\n\x12\x64\x65\x66\x61ult_beam_width\x18\x06 \x01(\r\x12\x17\n\x0f\x65xclude_history\x18\x07 \x01(\x08\x12,\n\x04tags\x18\x08 \x03(\x0b\x32\x1e.specbeam.recommend.v1.TagInfo\x12\x1b\n\x13\x66reshness_bucket_ms\x18\t \x01(\x03\"*\n\x07TagInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnum_items\x18\x02 \x01(\r\"\xb8\x01\n\x06Limits\x12\x15\n\rmax_num_items\x18\x01 \x01(\r\x12\x16\n\x0emax_beam_width\x18\x02 \x01(\r\x12\x12\n\nmax_events\x18\x03 \x01(\r\x12\x1a\n\x12max_excluded_items\x18\x04 \x01(\r\x12\x19\n\x11max_allowed_items\x18\x05 \x01(\r\x12\x17\n\x0fmax_tag_clauses\x18\x06 \x01(\r\x12\x1b\n\x13max_tags_per_clause\x18\x07 \x01(\r2\x81\x05\n\x10RecommendService\x12^\n\tRecommend\x12\'.specbeam.recommend.v1.RecommendRequest\x1a(.specbeam.recommend.v1.RecommendResponse\x12r\n\x0fStreamRecommend\x12-.specbeam.recommend.v1.StreamRecommendRequest\x1a..specbeam.recommend.v1.StreamRecommendResponse0\x01\x12y\n\x12RecordInteractions\x12\x30.specbeam.recommend.v1.RecordInteractionsRequest\x1a\x31.specbeam.recommend.v1.RecordInteractionsResponse\x12\x61\n\nGetHistory\x12(.specbeam.recommend.v1.GetHistoryRequest\x1a).specbeam.recommend.v1.GetHistoryResponse\x12\x61\n\nDeleteUser\x12(.specbeam.recommend.v1.DeleteUserRequest\x1a).specbeam.recommend.v1.DeleteUserResponse\x12X\n\x07GetInfo\x12%.specbeam.recommend.v1.GetInfoRequest\x1a&.specbeam.recommend.v1.GetInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,31 +33,43 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'specbeam.recommend.v1.recom
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECOMMENDREQUEST']._serialized_start=108
-  _globals['_RECOMMENDREQUEST']._serialized_end=522
-  _globals['_RECOMMENDRESPONSE']._serialized_start=525
-  _globals['_RECOMMENDRESPONSE']._serialized_end=952
-  _globals['_RECORDINTERACTIONSREQUEST']._serialized_start=954
-  _globals['_RECORDINTERACTIONSREQUEST']._serialized_end=1050
-  _globals['_RECORDINTERACTIONSRESPONSE']._serialized_start=1052
-  _globals['_RECORDINTERACTIONSRESPONSE']._serialized_end=1131
-  _globals['_GETHISTORYREQUEST']._serialized_start=1133
-  _globals['_GETHISTORYREQUEST']._serialized_end=1184
-  _globals['_GETHISTORYRESPONSE']._serialized_start=1186
-  _globals['_GETHISTORYRESPONSE']._serialized_end=1273
-  _globals['_DELETEUSERREQUEST']._serialized_start=1275
-  _globals['_DELETEUSERREQUEST']._serialized_end=1311
-  _globals['_DELETEUSERRESPONSE']._serialized_start=1313
-  _globals['_DELETEUSERRESPONSE']._serialized_end=1350
-  _globals['_GETINFOREQUEST']._serialized_start=1352
-  _globals['_GETINFOREQUEST']._serialized_end=1368
-  _globals['_GETINFORESPONSE']._serialized_start=1371
-  _globals['_GETINFORESPONSE']._serialized_end=1579
-  _globals['_BUNDLEINFO']._serialized_start=1582
-  _globals['_BUNDLEINFO']._serialized_end=1889
-  _globals['_TAGINFO']._serialized_start=1891
-  _globals['_TAGINFO']._serialized_end=1933
-  _globals['_LIMITS']._serialized_start=1936
-  _globals['_LIMITS']._serialized_end=2120
-  _globals['_RECOMMENDSERVICE']._serialized_start=2123
-  _globals['_RECOMMENDSERVICE']._serialized_end=2648
+  _globals['_RECOMMENDREQUEST']._serialized_end=601
+  _globals['_RECOMMENDRESPONSE']._serialized_start=604
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1059
+  _globals['_STREAMRECOMMENDREQUEST']._serialized_start=1061
+  _globals['_STREAMRECOMMENDREQUEST']._serialized_end=1143
+  _globals['_STREAMRECOMMENDRESPONSE']._serialized_start=1146
+  _globals['_STREAMRECOMMENDRESPONSE']._serialized_end=1350
+  _globals['_ROOTPREVIEW']._serialized_start=1353
+  _globals['_ROOTPREVIEW']._serialized_end=1485
+  _globals['_VERIFIEDLEVEL']._serialized_start=1487
+  _globals['_VERIFIEDLEVEL']._serialized_end=1583
+  _globals['_PREFIX']._serialized_start=1585
+  _globals['_PREFIX']._serialized_end=1663
+  _globals['_PREVIEWITEM']._serialized_start=1665
+  _globals['_PREVIEWITEM']._serialized_end=1750
+  _globals['_RECORDINTERACTIONSREQUEST']._serialized_start=1752
+  _globals['_RECORDINTERACTIONSREQUEST']._serialized_end=1848
+  _globals['_RECORDINTERACTIONSRESPONSE']._serialized_start=1850
+  _globals['_RECORDINTERACTIONSRESPONSE']._serialized_end=1929
+  _globals['_GETHISTORYREQUEST']._serialized_start=1931
+  _globals['_GETHISTORYREQUEST']._serialized_end=1982
+  _globals['_GETHISTORYRESPONSE']._serialized_start=1984
+  _globals['_GETHISTORYRESPONSE']._serialized_end=2071
+  _globals['_DELETEUSERREQUEST']._serialized_start=2073
+  _globals['_DELETEUSERREQUEST']._serialized_end=2109
+  _globals['_DELETEUSERRESPONSE']._serialized_start=2111
+  _globals['_DELETEUSERRESPONSE']._serialized_end=2148
+  _globals['_GETINFOREQUEST']._serialized_start=2150
+  _globals['_GETINFOREQUEST']._serialized_end=2166
+  _globals['_GETINFORESPONSE']._serialized_start=2169
+  _globals['_GETINFORESPONSE']._serialized_end=2377
+  _globals['_BUNDLEINFO']._serialized_start=2380
+  _globals['_BUNDLEINFO']._serialized_end=2687
+  _globals['_TAGINFO']._serialized_start=2689
+  _globals['_TAGINFO']._serialized_end=2731
+  _globals['_LIMITS']._serialized_start=2734
+  _globals['_LIMITS']._serialized_end=2918
+  _globals['_RECOMMENDSERVICE']._serialized_start=2921
+  _globals['_RECOMMENDSERVICE']._serialized_end=3562
 # @@protoc_insertion_point(module_scope)

@@ -40,8 +40,10 @@ class RecommendRequest(_message.Message):
     SPECULATION_FIELD_NUMBER: _builtins.int
     MAX_ROWS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     INCLUDE_METADATA_FIELD_NUMBER: _builtins.int
     DEBUG_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
     bundle: _builtins.str
     """Bundle to answer from. Empty = the server's default bundle."""
     user_id: _builtins.str
@@ -60,6 +62,10 @@ class RecommendRequest(_message.Message):
     """Whether to draft. Unspecified = SPECULATION_AUTO. Never changes the answer."""
     max_rows: _builtins.int
     """Largest number of tree rows in one pass of the target. 0 = the server's choice."""
+    seed: _builtins.int
+    """Seed of the sampling modes: the same request with the same seed is answered with
+    the same items. Absent = one is drawn and told in the response.
+    """
     include_metadata: _builtins.bool
     """Send each item's catalogue entry."""
     debug: _builtins.bool
@@ -78,6 +84,10 @@ class RecommendRequest(_message.Message):
     def filter(self) -> _types_pb2.Filter:
         """Which items may be returned. Absent = the bundle's defaults."""
 
+    @_builtins.property
+    def sampling(self) -> _types_pb2.Sampling:
+        """How items are drawn in sampling modes. INVALID_ARGUMENT in other modes."""
+
     def __init__(
         self,
         *,
@@ -91,14 +101,18 @@ class RecommendRequest(_message.Message):
         speculation: _types_pb2.Speculation.ValueType = ...,
         max_rows: _builtins.int = ...,
         filter: _types_pb2.Filter | None = ...,
+        seed: _builtins.int | None = ...,
         include_metadata: _builtins.bool = ...,
         debug: _builtins.bool = ...,
+        sampling: _types_pb2.Sampling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "filter", b"filter", "sampling", b"sampling", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_degradations", b"allowed_degradations", "beam_width", b"beam_width", "bundle", b"bundle", "debug", b"debug", "events", b"events", "filter", b"filter", "include_metadata", b"include_metadata", "max_rows", b"max_rows", "mode", b"mode", "num_items", b"num_items", "speculation", b"speculation", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "allowed_degradations", b"allowed_degradations", "beam_width", b"beam_width", "bundle", b"bundle", "debug", b"debug", "events", b"events", "filter", b"filter", "include_metadata", b"include_metadata", "max_rows", b"max_rows", "mode", b"mode", "num_items", b"num_items", "sampling", b"sampling", "seed", b"seed", "speculation", b"speculation", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
 
@@ -118,6 +132,7 @@ class RecommendResponse(_message.Message):
     DEBUG_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     mode: _types_pb2.Mode.ValueType
     """What the answer promises."""
     exhausted: _builtins.bool
@@ -128,6 +143,8 @@ class RecommendResponse(_message.Message):
     """Name of the bundle that answered."""
     request_id: _builtins.str
     """Id of this request in the server's logs."""
+    seed: _builtins.int
+    """Seed that was used. Only in sampling modes."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RecommendedItem]:
         """At most num_items items, best first: rank value descending, then token path
@@ -167,14 +184,211 @@ class RecommendResponse(_message.Message):
         debug: _types_pb2.DebugInfo | None = ...,
         bundle: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        seed: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["debug", b"debug", "fingerprints", b"fingerprints", "timings", b"timings", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "debug", b"debug", "fingerprints", b"fingerprints", "seed", b"seed", "timings", b"timings", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "debug", b"debug", "degraded", b"degraded", "exhausted", b"exhausted", "fingerprints", b"fingerprints", "items", b"items", "mode", b"mode", "request_id", b"request_id", "timings", b"timings", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "bundle", b"bundle", "debug", b"debug", "degraded", b"degraded", "exhausted", b"exhausted", "fingerprints", b"fingerprints", "items", b"items", "mode", b"mode", "request_id", b"request_id", "seed", b"seed", "timings", b"timings", "work", b"work"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class StreamRecommendRequest(_message.Message):
+    """Asks for the best items for a user, and for news on the way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___RecommendRequest:
+        """What is asked for."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___RecommendRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+Global___StreamRecommendRequest: _TypeAlias = StreamRecommendRequest  # noqa: Y015
+
+@_typing.final
+class StreamRecommendResponse(_message.Message):
+    """One piece of news."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def preview(self) -> Global___RootPreview:
+        """The first level is exact."""
+
+    @_builtins.property
+    def level(self) -> Global___VerifiedLevel:
+        """A deeper level is exact."""
+
+    @_builtins.property
+    def answer(self) -> Global___RecommendResponse:
+        """The answer."""
+
+    def __init__(
+        self,
+        *,
+        preview: Global___RootPreview | None = ...,
+        level: Global___VerifiedLevel | None = ...,
+        answer: Global___RecommendResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "event", b"event", "level", b"level", "preview", b"preview"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "event", b"event", "level", b"level", "preview", b"preview"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["preview", "level", "answer"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamRecommendResponse: _TypeAlias = StreamRecommendResponse  # noqa: Y015
+
+@_typing.final
+class RootPreview(_message.Message):
+    """What is known once the first level of the search is exact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEAMS_FIELD_NUMBER: _builtins.int
+    GUESSES_FIELD_NUMBER: _builtins.int
+    ELAPSED_MS_FIELD_NUMBER: _builtins.int
+    elapsed_ms: _builtins.float
+    """Since the arrival of the request, milliseconds."""
+    @_builtins.property
+    def beams(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prefix]:
+        """The exact beams of the level, best first."""
+
+    @_builtins.property
+    def guesses(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewItem]:
+        """Popular items below these beams, best first, at most num_items: a guess to show
+        something early, not a part of the answer.
+        """
+
+    def __init__(
+        self,
+        *,
+        beams: _abc.Iterable[Global___Prefix] | None = ...,
+        guesses: _abc.Iterable[Global___PreviewItem] | None = ...,
+        elapsed_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beams", b"beams", "elapsed_ms", b"elapsed_ms", "guesses", b"guesses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RootPreview: _TypeAlias = RootPreview  # noqa: Y015
+
+@_typing.final
+class VerifiedLevel(_message.Message):
+    """A level that was verified."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    BEAMS_FIELD_NUMBER: _builtins.int
+    ELAPSED_MS_FIELD_NUMBER: _builtins.int
+    level: _builtins.int
+    """Tokens of each beam."""
+    elapsed_ms: _builtins.float
+    """Since the arrival of the request, milliseconds."""
+    @_builtins.property
+    def beams(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prefix]:
+        """The exact beams of the level, best first."""
+
+    def __init__(
+        self,
+        *,
+        level: _builtins.int = ...,
+        beams: _abc.Iterable[Global___Prefix] | None = ...,
+        elapsed_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beams", b"beams", "elapsed_ms", b"elapsed_ms", "level", b"level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifiedLevel: _TypeAlias = VerifiedLevel  # noqa: Y015
+
+@_typing.final
+class Prefix(_message.Message):
+    """The beginning of token paths."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    RANK_VALUE_FIELD_NUMBER: _builtins.int
+    NUM_ITEMS_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """Log-probability of the prefix; see RecommendedItem.score."""
+    rank_value: _builtins.float
+    """The value beams are ordered by; see RecommendedItem.rank_value."""
+    num_items: _builtins.int
+    """Items of the catalogue below it."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Its tokens."""
+
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[_builtins.int] | None = ...,
+        score: _builtins.float = ...,
+        rank_value: _builtins.float = ...,
+        num_items: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_items", b"num_items", "rank_value", b"rank_value", "score", b"score", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Prefix: _TypeAlias = Prefix  # noqa: Y015
+
+@_typing.final
+class PreviewItem(_message.Message):
+    """An item of a preview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """Id of the item in the catalogue."""
+    @_builtins.property
+    def metadata(self) -> _types_pb2.ItemMetadata:
+        """The item's catalogue entry. Only with `include_metadata`."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        metadata: _types_pb2.ItemMetadata | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "metadata", b"metadata"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewItem: _TypeAlias = PreviewItem  # noqa: Y015
 
 @_typing.final
 class RecordInteractionsRequest(_message.Message):

@@ -40,6 +40,11 @@ class RecommendServiceStub:
                 request_serializer=specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.StreamRecommend = channel.unary_stream(
+                '/specbeam.recommend.v1.RecommendService/StreamRecommend',
+                request_serializer=specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.StreamRecommendRequest.SerializeToString,
+                response_deserializer=specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.StreamRecommendResponse.FromString,
+                _registered_method=True)
         self.RecordInteractions = channel.unary_unary(
                 '/specbeam.recommend.v1.RecommendService/RecordInteractions',
                 request_serializer=specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.RecordInteractionsRequest.SerializeToString,
@@ -71,6 +76,15 @@ class RecommendServiceServicer:
         INVALID_ARGUMENT; NOT_FOUND unknown bundle; RESOURCE_EXHAUSTED too much load;
         DEADLINE_EXCEEDED; UNAVAILABLE history or target out of reach. Without a
         deadline the server's default applies.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamRecommend(self, request, context):
+        """As Recommend, telling what is known on the way: a preview once the first level is
+        exact, every level as it is verified, and the answer last. Idempotent. Errors: as
+        for Recommend; events sent before an error are to be dropped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,6 +130,11 @@ def add_RecommendServiceServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.RecommendRequest.FromString,
                     response_serializer=specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.RecommendResponse.SerializeToString,
+            ),
+            'StreamRecommend': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamRecommend,
+                    request_deserializer=specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.StreamRecommendRequest.FromString,
+                    response_serializer=specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.StreamRecommendResponse.SerializeToString,
             ),
             'RecordInteractions': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordInteractions,
@@ -166,6 +185,33 @@ class RecommendService:
             '/specbeam.recommend.v1.RecommendService/Recommend',
             specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.RecommendRequest.SerializeToString,
             specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamRecommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/specbeam.recommend.v1.RecommendService/StreamRecommend',
+            specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.StreamRecommendRequest.SerializeToString,
+            specbeam_dot_recommend_dot_v1_dot_recommend__service__pb2.StreamRecommendResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,11 @@ class RecommendServiceStub:
     DEADLINE_EXCEEDED; UNAVAILABLE history or target out of reach. Without a
     deadline the server's default applies.
     """
+    StreamRecommend: _grpc.UnaryStreamMultiCallable[_recommend_service_pb2.StreamRecommendRequest, _recommend_service_pb2.StreamRecommendResponse]
+    """As Recommend, telling what is known on the way: a preview once the first level is
+    exact, every level as it is verified, and the answer last. Idempotent. Errors: as
+    for Recommend; events sent before an error are to be dropped.
+    """
     RecordInteractions: _grpc.UnaryUnaryMultiCallable[_recommend_service_pb2.RecordInteractionsRequest, _recommend_service_pb2.RecordInteractionsResponse]
     """Appends interactions to a user's history. Idempotent per event_id: duplicates
     succeed, change nothing and are counted. All or nothing. Acknowledged only once
@@ -72,6 +77,11 @@ class RecommendServiceAsyncStub(RecommendServiceStub):
     INVALID_ARGUMENT; NOT_FOUND unknown bundle; RESOURCE_EXHAUSTED too much load;
     DEADLINE_EXCEEDED; UNAVAILABLE history or target out of reach. Without a
     deadline the server's default applies.
+    """
+    StreamRecommend: _aio.UnaryStreamMultiCallable[_recommend_service_pb2.StreamRecommendRequest, _recommend_service_pb2.StreamRecommendResponse]  # type: ignore[assignment]
+    """As Recommend, telling what is known on the way: a preview once the first level is
+    exact, every level as it is verified, and the answer last. Idempotent. Errors: as
+    for Recommend; events sent before an error are to be dropped.
     """
     RecordInteractions: _aio.UnaryUnaryMultiCallable[_recommend_service_pb2.RecordInteractionsRequest, _recommend_service_pb2.RecordInteractionsResponse]  # type: ignore[assignment]
     """Appends interactions to a user's history. Idempotent per event_id: duplicates
@@ -104,6 +114,17 @@ class RecommendServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT; NOT_FOUND unknown bundle; RESOURCE_EXHAUSTED too much load;
         DEADLINE_EXCEEDED; UNAVAILABLE history or target out of reach. Without a
         deadline the server's default applies.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamRecommend(
+        self,
+        request: _recommend_service_pb2.StreamRecommendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_recommend_service_pb2.StreamRecommendResponse], _abc.AsyncIterator[_recommend_service_pb2.StreamRecommendResponse]]:
+        """As Recommend, telling what is known on the way: a preview once the first level is
+        exact, every level as it is verified, and the answer last. Idempotent. Errors: as
+        for Recommend; events sent before an error are to be dropped.
         """
 
     @_abc_1.abstractmethod

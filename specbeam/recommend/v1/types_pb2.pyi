@@ -57,6 +57,16 @@ class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Mode.ValueType],
     """The server's default, MODE_EXACT_TOPK."""
     MODE_EXACT_TOPK: _Mode.ValueType  # 1
     """The target model's own beam search, exactly, whatever the draft does."""
+    MODE_EXACT_SAMPLING: _Mode.ValueType  # 2
+    """Whole items drawn one after the other without replacement from the target model's
+    law over items, exactly, whatever the draft does: stochastic beam search. The law
+    is the product of the model's probabilities over the children that some allowed
+    item has (SCORE_KIND_TRIE, whatever the bundle's default), after `sampling`.
+    """
+    MODE_RELAXED_SAMPLING: _Mode.ValueType  # 3
+    """Beam sampling that accepts drafts by AtSpeed's relaxed rule. Approximate: neither
+    the beam search nor a sample of the target's law, and the draft matters.
+    """
 
 class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
     """What the answer promises."""
@@ -65,6 +75,16 @@ MODE_UNSPECIFIED: Mode.ValueType  # 0
 """The server's default, MODE_EXACT_TOPK."""
 MODE_EXACT_TOPK: Mode.ValueType  # 1
 """The target model's own beam search, exactly, whatever the draft does."""
+MODE_EXACT_SAMPLING: Mode.ValueType  # 2
+"""Whole items drawn one after the other without replacement from the target model's
+law over items, exactly, whatever the draft does: stochastic beam search. The law
+is the product of the model's probabilities over the children that some allowed
+item has (SCORE_KIND_TRIE, whatever the bundle's default), after `sampling`.
+"""
+MODE_RELAXED_SAMPLING: Mode.ValueType  # 3
+"""Beam sampling that accepts drafts by AtSpeed's relaxed rule. Approximate: neither
+the beam search nor a sample of the target's law, and the draft matters.
+"""
 Global___Mode: _TypeAlias = Mode  # noqa: Y015
 
 class _Speculation:
@@ -189,6 +209,38 @@ FLOW_ONE_PASS: Flow.ValueType  # 3
 """Drafts below the root, verified in the same pass as the prompt."""
 Global___Flow: _TypeAlias = Flow  # noqa: Y015
 
+class _NodeFate:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NodeFateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeFate.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NODE_FATE_UNSPECIFIED: _NodeFate.ValueType  # 0
+    """Never sent."""
+    NODE_FATE_ACCEPTED: _NodeFate.ValueType  # 1
+    """Drafted, and an exact beam: its row let the search go on below it."""
+    NODE_FATE_REJECTED: _NodeFate.ValueType  # 2
+    """Drafted, and not an exact beam."""
+    NODE_FATE_MISSED: _NodeFate.ValueType  # 3
+    """An exact beam that nobody drafted: the round ended on its level."""
+    NODE_FATE_UNREACHED: _NodeFate.ValueType  # 4
+    """Drafted on a level that the round did not reach."""
+
+class NodeFate(_NodeFate, metaclass=_NodeFateEnumTypeWrapper):
+    """What became of a node."""
+
+NODE_FATE_UNSPECIFIED: NodeFate.ValueType  # 0
+"""Never sent."""
+NODE_FATE_ACCEPTED: NodeFate.ValueType  # 1
+"""Drafted, and an exact beam: its row let the search go on below it."""
+NODE_FATE_REJECTED: NodeFate.ValueType  # 2
+"""Drafted, and not an exact beam."""
+NODE_FATE_MISSED: NodeFate.ValueType  # 3
+"""An exact beam that nobody drafted: the round ended on its level."""
+NODE_FATE_UNREACHED: NodeFate.ValueType  # 4
+"""Drafted on a level that the round did not reach."""
+Global___NodeFate: _TypeAlias = NodeFate  # noqa: Y015
+
 @_typing.final
 class Interaction(_message.Message):
     """One thing a user did with an item."""
@@ -232,6 +284,44 @@ class Interaction(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Interaction: _TypeAlias = Interaction  # noqa: Y015
+
+@_typing.final
+class Sampling(_message.Message):
+    """How the target's probabilities are changed before items are drawn. Only in sampling
+    modes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    DRAFT_WIDTH_FIELD_NUMBER: _builtins.int
+    temperature: _builtins.float
+    """Logits are divided by it at every step, above 0 and at most 100. Absent = 1."""
+    top_k: _builtins.int
+    """Only the most likely tokens of every step may be drawn, ties to the smaller token.
+    0 = all.
+    """
+    draft_width: _builtins.int
+    """Prefixes drafted per level in MODE_RELAXED_SAMPLING, at least the beam width.
+    0 = twice the beam width. INVALID_ARGUMENT in other modes.
+    """
+    def __init__(
+        self,
+        *,
+        temperature: _builtins.float | None = ...,
+        top_k: _builtins.int = ...,
+        draft_width: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "draft_width", b"draft_width", "temperature", b"temperature", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+
+Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
 
 @_typing.final
 class Filter(_message.Message):
@@ -334,12 +424,15 @@ class RecommendedItem(_message.Message):
     item_id: _builtins.str
     """Id of the item in the catalogue."""
     score: _builtins.float
-    """Log-probability of the item's token path, natural logarithm, not rounded."""
+    """Log-probability of the item's token path, natural logarithm, not rounded; in
+    sampling modes that of the law the items are drawn from.
+    """
     score_kind: Global___ScoreKind.ValueType
     """What `score` is a sum of."""
     rank_value: _builtins.float
-    """The value items are ordered by, descending. Equal to `score` unless a scorer
-    adds to it.
+    """The value items are ordered by, descending. Equal to `score` in MODE_EXACT_TOPK
+    and MODE_RELAXED_SAMPLING; in MODE_EXACT_SAMPLING the score with the noise of the
+    draw added.
     """
     verified_rank: _builtins.int
     """Position in the verified order, 0 = best."""
@@ -579,6 +672,8 @@ class DebugInfo(_message.Message):
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     FORWARDS_FIELD_NUMBER: _builtins.int
     DRAFT_SOURCES_FIELD_NUMBER: _builtins.int
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The prompt as the models got it."""
@@ -591,20 +686,203 @@ class DebugInfo(_message.Message):
     def draft_sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftSource]:
         """Who drafted, most nodes first."""
 
+    @_builtins.property
+    def rounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___DebugRound]:
+        """Every turn of the target that settled something, in order."""
+
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___DebugSpan]:
+        """What happened when, in order of start."""
+
     def __init__(
         self,
         *,
         prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         forwards: _abc.Iterable[Global___ForwardInterval] | None = ...,
         draft_sources: _abc.Iterable[Global___DraftSource] | None = ...,
+        rounds: _abc.Iterable[Global___DebugRound] | None = ...,
+        spans: _abc.Iterable[Global___DebugSpan] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_sources", b"draft_sources", "forwards", b"forwards", "prompt_token_ids", b"prompt_token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_sources", b"draft_sources", "forwards", b"forwards", "prompt_token_ids", b"prompt_token_ids", "rounds", b"rounds", "spans", b"spans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DebugInfo: _TypeAlias = DebugInfo  # noqa: Y015
+
+@_typing.final
+class DebugSpan(_message.Message):
+    """Something that took time, on CLOCK_MONOTONIC of the orchestrator's machine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    START_NS_FIELD_NUMBER: _builtins.int
+    END_NS_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"history", "prompt", "open", "draft", "tree", "verify" or "rank"."""
+    start_ns: _builtins.int
+    """Start, nanoseconds."""
+    end_ns: _builtins.int
+    """End, nanoseconds."""
+    round: _builtins.int
+    """Round it belongs to, counted from 0. Absent = none."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        start_ns: _builtins.int = ...,
+        end_ns: _builtins.int = ...,
+        round: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "round", b"round"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "end_ns", b"end_ns", "name", b"name", "round", b"round", "start_ns", b"start_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
+    _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__round) -> _WhichOneofReturnType__round | None: ...
+
+Global___DebugSpan: _TypeAlias = DebugSpan  # noqa: Y015
+
+@_typing.final
+class DebugRound(_message.Message):
+    """One turn of the target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_LEVEL_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    FORWARD_MS_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    base_level: _builtins.int
+    """Level of the exact beams before it."""
+    level: _builtins.int
+    """Level of the exact beams after it."""
+    step: _builtins.str
+    """How the target was asked to move on: "prompt", "tree", "plain" or "run"."""
+    rows: _builtins.int
+    """Tree rows computed."""
+    forward_ms: _builtins.float
+    """Inside forward passes, milliseconds."""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DebugNode]:
+        """Drafted nodes, and exact beams that were not drafted, on the levels below
+        base_level.
+        """
+
+    @_builtins.property
+    def estimate(self) -> Global___TreeEstimate:
+        """What the chooser expected of the tree. Absent when nothing was chosen."""
+
+    def __init__(
+        self,
+        *,
+        base_level: _builtins.int = ...,
+        level: _builtins.int = ...,
+        step: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        forward_ms: _builtins.float = ...,
+        nodes: _abc.Iterable[Global___DebugNode] | None = ...,
+        estimate: Global___TreeEstimate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_estimate", b"_estimate", "estimate", b"estimate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimate", b"_estimate", "base_level", b"base_level", "estimate", b"estimate", "forward_ms", b"forward_ms", "level", b"level", "nodes", b"nodes", "rows", b"rows", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__estimate: _TypeAlias = _typing.Literal["estimate"]  # noqa: Y015
+    _WhichOneofArgType__estimate: _TypeAlias = _typing.Literal["_estimate", b"_estimate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__estimate) -> _WhichOneofReturnType__estimate | None: ...
+
+Global___DebugRound: _TypeAlias = DebugRound  # noqa: Y015
+
+@_typing.final
+class DebugNode(_message.Message):
+    """One prefix of a round."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    FATE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DRAFT_SCORE_FIELD_NUMBER: _builtins.int
+    TARGET_SCORE_FIELD_NUMBER: _builtins.int
+    fate: Global___NodeFate.ValueType
+    """What became of it."""
+    source: _builtins.str
+    """Drafter that spoke most for it; empty when nobody drafted it."""
+    draft_score: _builtins.float
+    """Cumulative log-probability that the drafters gave it, from the exact beams' scores
+    on. Absent when nobody drafted it.
+    """
+    target_score: _builtins.float
+    """Cumulative log-probability of the target. Absent where the target did not tell."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Token path from the root. Its length is the node's level."""
+
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[_builtins.int] | None = ...,
+        fate: Global___NodeFate.ValueType = ...,
+        source: _builtins.str = ...,
+        draft_score: _builtins.float | None = ...,
+        target_score: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_draft_score", b"_draft_score", "_target_score", b"_target_score", "draft_score", b"draft_score", "target_score", b"target_score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_draft_score", b"_draft_score", "_target_score", b"_target_score", "draft_score", b"draft_score", "fate", b"fate", "source", b"source", "target_score", b"target_score", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__draft_score: _TypeAlias = _typing.Literal["draft_score"]  # noqa: Y015
+    _WhichOneofArgType__draft_score: _TypeAlias = _typing.Literal["_draft_score", b"_draft_score"]  # noqa: Y015
+    _WhichOneofReturnType__target_score: _TypeAlias = _typing.Literal["target_score"]  # noqa: Y015
+    _WhichOneofArgType__target_score: _TypeAlias = _typing.Literal["_target_score", b"_target_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__draft_score) -> _WhichOneofReturnType__draft_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_score) -> _WhichOneofReturnType__target_score | None: ...
+
+Global___DebugNode: _TypeAlias = DebugNode  # noqa: Y015
+
+@_typing.final
+class TreeEstimate(_message.Message):
+    """What the chooser of trees expected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MS_FIELD_NUMBER: _builtins.int
+    PLAIN_MS_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    ms: _builtins.float
+    """Milliseconds to the end of the search with this tree."""
+    plain_ms: _builtins.float
+    """Milliseconds to the end without any."""
+    @_builtins.property
+    def coverage(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For each level of the tree, the probability that all exact beams are among its
+        nodes, given that those of the level above are.
+        """
+
+    def __init__(
+        self,
+        *,
+        ms: _builtins.float = ...,
+        plain_ms: _builtins.float = ...,
+        coverage: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "ms", b"ms", "plain_ms", b"plain_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TreeEstimate: _TypeAlias = TreeEstimate  # noqa: Y015
 
 @_typing.final
 class DraftSource(_message.Message):

@@ -24,31 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&specbeam/target/v1alpha1/session.proto\x12\x18specbeam.target.v1alpha1\">\n\x0c\x46ingerprints\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x03 \x01(\t\"\xba\x01\n\rSessionHeader\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06\x62undle\x18\x03 \x01(\t\x12<\n\x0c\x66ingerprints\x18\x04 \x01(\x0b\x32&.specbeam.target.v1alpha1.Fingerprints\x12\x37\n\nscore_kind\x18\x05 \x01(\x0e\x32#.specbeam.target.v1alpha1.ScoreKind\"6\n\x05\x42\x65\x61ms\x12\r\n\x05level\x18\x01 \x01(\r\x12\x0e\n\x06tokens\x18\x02 \x03(\r\x12\x0e\n\x06scores\x18\x03 \x03(\x01\"V\n\rCandidateTree\x12\x12\n\nbase_level\x18\x01 \x01(\r\x12\x0f\n\x07parents\x18\x02 \x03(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\r\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\"S\n\nScoredTree\x12\x12\n\nbase_level\x18\x01 \x01(\r\x12\x0f\n\x07parents\x18\x02 \x03(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\r\x12\x10\n\x08logprobs\x18\x04 \x03(\x02\"3\n\x0f\x46orwardInterval\x12\x10\n\x08start_ns\x18\x01 \x01(\x03\x12\x0e\n\x06\x65nd_ns\x18\x02 \x01(\x03\"\x19\n\x07LeafSet\x12\x0e\n\x06leaves\x18\x01 \x03(\r\"\x1b\n\tTagClause\x12\x0e\n\x06\x61ny_of\x18\x01 \x03(\t\"\x8c\x02\n\nSearchSpec\x12\x12\n\nbeam_width\x18\x01 \x01(\r\x12\x17\n\x0f\x65xcluded_leaves\x18\x02 \x03(\r\x12\x10\n\x08max_rows\x18\x03 \x01(\r\x12\x39\n\x0e\x61llowed_leaves\x18\x04 \x01(\x0b\x32!.specbeam.target.v1alpha1.LeafSet\x12:\n\rrequired_tags\x18\x05 \x03(\x0b\x32#.specbeam.target.v1alpha1.TagClause\x12\x1d\n\x10\x63reated_after_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0creport_nodes\x18\x07 \x01(\rB\x13\n\x11_created_after_ms*h\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SCORE_KIND_VOCAB\x10\x01\x12\x14\n\x10SCORE_KIND_LEVEL\x10\x02\x12\x13\n\x0fSCORE_KIND_TRIE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&specbeam/target/v1alpha1/session.proto\x12\x18specbeam.target.v1alpha1\">\n\x0c\x46ingerprints\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61talog\x18\x03 \x01(\t\"\xba\x01\n\rSessionHeader\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06\x62undle\x18\x03 \x01(\t\x12<\n\x0c\x66ingerprints\x18\x04 \x01(\x0b\x32&.specbeam.target.v1alpha1.Fingerprints\x12\x37\n\nscore_kind\x18\x05 \x01(\x0e\x32#.specbeam.target.v1alpha1.ScoreKind\"K\n\x05\x42\x65\x61ms\x12\r\n\x05level\x18\x01 \x01(\r\x12\x0e\n\x06tokens\x18\x02 \x03(\r\x12\x0e\n\x06scores\x18\x03 \x03(\x01\x12\x13\n\x0brank_values\x18\x04 \x03(\x01\"l\n\rCandidateTree\x12\x12\n\nbase_level\x18\x01 \x01(\r\x12\x0f\n\x07parents\x18\x02 \x03(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\r\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\x12\x14\n\x0c\x63hild_scores\x18\x05 \x03(\x02\"S\n\nScoredTree\x12\x12\n\nbase_level\x18\x01 \x01(\r\x12\x0f\n\x07parents\x18\x02 \x03(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\r\x12\x10\n\x08logprobs\x18\x04 \x03(\x02\"3\n\x0f\x46orwardInterval\x12\x10\n\x08start_ns\x18\x01 \x01(\x03\x12\x0e\n\x06\x65nd_ns\x18\x02 \x01(\x03\"t\n\tSelection\x12\x35\n\x04rule\x18\x01 \x01(\x0e\x32\'.specbeam.target.v1alpha1.SelectionRule\x12\x0c\n\x04seed\x18\x02 \x01(\x06\x12\x13\n\x0btemperature\x18\x03 \x01(\x01\x12\r\n\x05top_k\x18\x04 \x01(\r\"\x19\n\x07LeafSet\x12\x0e\n\x06leaves\x18\x01 \x03(\r\"\x1b\n\tTagClause\x12\x0e\n\x06\x61ny_of\x18\x01 \x03(\t\"\xc4\x02\n\nSearchSpec\x12\x12\n\nbeam_width\x18\x01 \x01(\r\x12\x17\n\x0f\x65xcluded_leaves\x18\x02 \x03(\r\x12\x10\n\x08max_rows\x18\x03 \x01(\r\x12\x39\n\x0e\x61llowed_leaves\x18\x04 \x01(\x0b\x32!.specbeam.target.v1alpha1.LeafSet\x12:\n\rrequired_tags\x18\x05 \x03(\x0b\x32#.specbeam.target.v1alpha1.TagClause\x12\x1d\n\x10\x63reated_after_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0creport_nodes\x18\x07 \x01(\r\x12\x36\n\tselection\x18\x08 \x01(\x0b\x32#.specbeam.target.v1alpha1.SelectionB\x13\n\x11_created_after_ms*h\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SCORE_KIND_VOCAB\x10\x01\x12\x14\n\x10SCORE_KIND_LEVEL\x10\x02\x12\x13\n\x0fSCORE_KIND_TRIE\x10\x03*\x80\x01\n\rSelectionRule\x12\x1e\n\x1aSELECTION_RULE_UNSPECIFIED\x10\x00\x12\x18\n\x14SELECTION_RULE_TOP_K\x10\x01\x12\x19\n\x15SELECTION_RULE_GUMBEL\x10\x02\x12\x1a\n\x16SELECTION_RULE_RELAXED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'specbeam.target.v1alpha1.session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOREKIND']._serialized_start=930
-  _globals['_SCOREKIND']._serialized_end=1034
+  _globals['_SCOREKIND']._serialized_start=1147
+  _globals['_SCOREKIND']._serialized_end=1251
+  _globals['_SELECTIONRULE']._serialized_start=1254
+  _globals['_SELECTIONRULE']._serialized_end=1382
   _globals['_FINGERPRINTS']._serialized_start=68
   _globals['_FINGERPRINTS']._serialized_end=130
   _globals['_SESSIONHEADER']._serialized_start=133
   _globals['_SESSIONHEADER']._serialized_end=319
   _globals['_BEAMS']._serialized_start=321
-  _globals['_BEAMS']._serialized_end=375
-  _globals['_CANDIDATETREE']._serialized_start=377
-  _globals['_CANDIDATETREE']._serialized_end=463
-  _globals['_SCOREDTREE']._serialized_start=465
-  _globals['_SCOREDTREE']._serialized_end=548
-  _globals['_FORWARDINTERVAL']._serialized_start=550
-  _globals['_FORWARDINTERVAL']._serialized_end=601
-  _globals['_LEAFSET']._serialized_start=603
-  _globals['_LEAFSET']._serialized_end=628
-  _globals['_TAGCLAUSE']._serialized_start=630
-  _globals['_TAGCLAUSE']._serialized_end=657
-  _globals['_SEARCHSPEC']._serialized_start=660
-  _globals['_SEARCHSPEC']._serialized_end=928
+  _globals['_BEAMS']._serialized_end=396
+  _globals['_CANDIDATETREE']._serialized_start=398
+  _globals['_CANDIDATETREE']._serialized_end=506
+  _globals['_SCOREDTREE']._serialized_start=508
+  _globals['_SCOREDTREE']._serialized_end=591
+  _globals['_FORWARDINTERVAL']._serialized_start=593
+  _globals['_FORWARDINTERVAL']._serialized_end=644
+  _globals['_SELECTION']._serialized_start=646
+  _globals['_SELECTION']._serialized_end=762
+  _globals['_LEAFSET']._serialized_start=764
+  _globals['_LEAFSET']._serialized_end=789
+  _globals['_TAGCLAUSE']._serialized_start=791
+  _globals['_TAGCLAUSE']._serialized_end=818
+  _globals['_SEARCHSPEC']._serialized_start=821
+  _globals['_SEARCHSPEC']._serialized_end=1145
 # @@protoc_insertion_point(module_scope)

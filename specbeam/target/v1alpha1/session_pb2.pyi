@@ -54,6 +54,42 @@ SCORE_KIND_TRIE: ScoreKind.ValueType  # 3
 """Log-softmax over the trie children of the prefix."""
 Global___ScoreKind: _TypeAlias = ScoreKind  # noqa: Y015
 
+class _SelectionRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SelectionRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelectionRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SELECTION_RULE_UNSPECIFIED: _SelectionRule.ValueType  # 0
+    """SELECTION_RULE_TOP_K."""
+    SELECTION_RULE_TOP_K: _SelectionRule.ValueType  # 1
+    """Those with the largest scores."""
+    SELECTION_RULE_GUMBEL: _SelectionRule.ValueType  # 2
+    """Stochastic beam search: those with the largest scores after Gumbel noise that is
+    conditioned on the parent's. Needs SCORE_KIND_TRIE.
+    """
+    SELECTION_RULE_RELAXED: _SelectionRule.ValueType  # 3
+    """Drafts are accepted by AtSpeed's relaxed rule, approximately. Needs
+    SCORE_KIND_TRIE.
+    """
+
+class SelectionRule(_SelectionRule, metaclass=_SelectionRuleEnumTypeWrapper):
+    """Which of the continuations of the exact beams are the next exact beams."""
+
+SELECTION_RULE_UNSPECIFIED: SelectionRule.ValueType  # 0
+"""SELECTION_RULE_TOP_K."""
+SELECTION_RULE_TOP_K: SelectionRule.ValueType  # 1
+"""Those with the largest scores."""
+SELECTION_RULE_GUMBEL: SelectionRule.ValueType  # 2
+"""Stochastic beam search: those with the largest scores after Gumbel noise that is
+conditioned on the parent's. Needs SCORE_KIND_TRIE.
+"""
+SELECTION_RULE_RELAXED: SelectionRule.ValueType  # 3
+"""Drafts are accepted by AtSpeed's relaxed rule, approximately. Needs
+SCORE_KIND_TRIE.
+"""
+Global___SelectionRule: _TypeAlias = SelectionRule  # noqa: Y015
+
 @_typing.final
 class Fingerprints(_message.Message):
     """Content hashes of what must agree between two services. Hexadecimal, lower case."""
@@ -102,7 +138,9 @@ class SessionHeader(_message.Message):
     bundle: _builtins.str
     """Name of the bundle to use. Required."""
     score_kind: Global___ScoreKind.ValueType
-    """Score convention of the whole session. Required."""
+    """Score convention of the whole session. Required. The bundle's own, or
+    SCORE_KIND_TRIE where a selection asks for it.
+    """
     @_builtins.property
     def fingerprints(self) -> Global___Fingerprints:
         """What the orchestrator believes the bundle to be. The target answers
@@ -138,6 +176,7 @@ class Beams(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
+    RANK_VALUES_FIELD_NUMBER: _builtins.int
     level: _builtins.int
     """Number of item tokens in each beam, 0..L."""
     @_builtins.property
@@ -152,16 +191,23 @@ class Beams(_message.Message):
         level 0 there is one beam, the empty path, with score 0.
         """
 
+    @_builtins.property
+    def rank_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The value each beam is ordered by: its score with the noise of the draw added,
+        len = beams. Empty = the scores. At level 0 it is the noise of the root.
+        """
+
     def __init__(
         self,
         *,
         level: _builtins.int = ...,
         tokens: _abc.Iterable[_builtins.int] | None = ...,
         scores: _abc.Iterable[_builtins.float] | None = ...,
+        rank_values: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "scores", b"scores", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "rank_values", b"rank_values", "scores", b"scores", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -180,6 +226,7 @@ class CandidateTree(_message.Message):
     PARENTS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
+    CHILD_SCORES_FIELD_NUMBER: _builtins.int
     base_level: _builtins.int
     """Level of the exact beams the tree grows from."""
     complete: _builtins.bool
@@ -196,6 +243,15 @@ class CandidateTree(_message.Message):
         `parents`.
         """
 
+    @_builtins.property
+    def child_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What the tree was drawn from; only for SELECTION_RULE_RELAXED, which accepts nothing
+        without it. The drafter's cumulative log-probability of every child of every parent
+        that the tree could grow from, the beams first, then the drafted nodes of all levels
+        but the deepest, in the numbering of `parents`; children in trie order, all of the
+        catalogue's, -inf for those left out.
+        """
+
     def __init__(
         self,
         *,
@@ -203,10 +259,11 @@ class CandidateTree(_message.Message):
         parents: _abc.Iterable[_builtins.int] | None = ...,
         tokens: _abc.Iterable[_builtins.int] | None = ...,
         complete: _builtins.bool = ...,
+        child_scores: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_level", b"base_level", "complete", b"complete", "parents", b"parents", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_level", b"base_level", "child_scores", b"child_scores", "complete", b"complete", "parents", b"parents", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -283,6 +340,42 @@ class ForwardInterval(_message.Message):
 Global___ForwardInterval: _TypeAlias = ForwardInterval  # noqa: Y015
 
 @_typing.final
+class Selection(_message.Message):
+    """How beams are chosen. Score and choice of one session never change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    rule: Global___SelectionRule.ValueType
+    """The rule."""
+    seed: _builtins.int
+    """Source of all noise together with the prefix it belongs to."""
+    temperature: _builtins.float
+    """Logits are divided by it, above 0 and at most 100. 0 = 1."""
+    top_k: _builtins.int
+    """Only the most likely children of a prefix may be chosen, ties to the smaller token.
+    0 = all.
+    """
+    def __init__(
+        self,
+        *,
+        rule: Global___SelectionRule.ValueType = ...,
+        seed: _builtins.int = ...,
+        temperature: _builtins.float = ...,
+        top_k: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Selection: _TypeAlias = Selection  # noqa: Y015
+
+@_typing.final
 class LeafSet(_message.Message):
     """A set of leaves, which may be empty."""
 
@@ -346,6 +439,7 @@ class SearchSpec(_message.Message):
     REQUIRED_TAGS_FIELD_NUMBER: _builtins.int
     CREATED_AFTER_MS_FIELD_NUMBER: _builtins.int
     REPORT_NODES_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
     beam_width: _builtins.int
     """Number of beams kept after each level (W), 1..max_beam_width."""
     max_rows: _builtins.int
@@ -375,6 +469,12 @@ class SearchSpec(_message.Message):
     def required_tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___TagClause]:
         """Tags an item must have: at least one of every clause. At most 64 clauses."""
 
+    @_builtins.property
+    def selection(self) -> Global___Selection:
+        """How beams are chosen. Absent = by score. Rules other than by score want a header
+        with SCORE_KIND_TRIE, which every bundle can be searched with.
+        """
+
     def __init__(
         self,
         *,
@@ -385,10 +485,11 @@ class SearchSpec(_message.Message):
         required_tags: _abc.Iterable[Global___TagClause] | None = ...,
         created_after_ms: _builtins.int | None = ...,
         report_nodes: _builtins.int = ...,
+        selection: Global___Selection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "allowed_leaves", b"allowed_leaves", "created_after_ms", b"created_after_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "allowed_leaves", b"allowed_leaves", "created_after_ms", b"created_after_ms", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "allowed_leaves", b"allowed_leaves", "beam_width", b"beam_width", "created_after_ms", b"created_after_ms", "excluded_leaves", b"excluded_leaves", "max_rows", b"max_rows", "report_nodes", b"report_nodes", "required_tags", b"required_tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms", "allowed_leaves", b"allowed_leaves", "beam_width", b"beam_width", "created_after_ms", b"created_after_ms", "excluded_leaves", b"excluded_leaves", "max_rows", b"max_rows", "report_nodes", b"report_nodes", "required_tags", b"required_tags", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_after_ms: _TypeAlias = _typing.Literal["created_after_ms"]  # noqa: Y015
     _WhichOneofArgType__created_after_ms: _TypeAlias = _typing.Literal["_created_after_ms", b"_created_after_ms"]  # noqa: Y015
