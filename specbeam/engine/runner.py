@@ -16,6 +16,8 @@ from specbeam.engine.kv_pool import KvGeometry, KvPool
 from specbeam.engine.meter import PassMeter
 from specbeam.engine.transformers_adapter import load_causal_lm, take_apart
 
+_NO_ROWS = np.zeros(0, np.int64)
+_NO_SEES = np.zeros((0, 0), bool)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
 
@@ -102,17 +104,20 @@ class ModelRunner:
         return cls(load_causal_lm(directory, DTYPES[config.dtype]), config)
 
     @torch.inference_mode()
-    def prefill(self, slot: int, prompt: np.ndarray) -> torch.Tensor:
-        """Run a whole prompt from position 0.
+    def prefill(self, slot: int, prompt: np.ndarray, held: int = 0) -> torch.Tensor:
+        """Run a prompt, or what follows the part of it that the slot holds.
 
         Args:
             slot: leased slot.
             prompt: vocabulary ids.  Shape (P,), 1 <= P <= max_prompt_tokens.
+            held: leading tokens whose keys and values are in the slot already, below P.
 
         Returns:
             Hidden state after the last token; see `logits`.  Shape (1, hidden).
         """
         rows = len(prompt)
+        if held:
+            return self._go_on(slot, prompt, held, _NO_ROWS, _NO_ROWS, _NO_SEES)[-1:]
         place = SlotRows(self.pool.view(slot), 0, rows, None, rows)
         tokens = upload(np.asarray(prompt, np.int64), self.device)
         hidden: torch.Tensor = self._decoder(tokens, self._every_position[:rows], place)
@@ -126,8 +131,9 @@ class ModelRunner:
         tokens: np.ndarray,
         positions: np.ndarray,
         sees: np.ndarray,
+        held: int = 0,
     ) -> torch.Tensor:
-        """Run a whole prompt from position 0 and tree rows behind it in one pass.
+        """Run a prompt, or what follows the held part, and tree rows behind it in one pass.
 
         Args:
             slot: leased slot, without tree rows.
@@ -136,6 +142,7 @@ class ModelRunner:
             positions: their position ids, as for `forward_rows`.  Shape (R,).
             sees: which tree rows each of them sees beside the prompt, itself included.
                 Shape (R, R), bool.
+            held: as for `prefill`.
 
         Returns:
             Hidden states after the prompt's last token and of every tree row; see `logits`.
@@ -145,12 +152,38 @@ class ModelRunner:
             ValueError: a position is too large.
         """
         self._check_positions(positions)
+        if held:
+            hidden = self._go_on(slot, prompt, held, tokens, positions, sees)
+            return hidden[len(prompt) - held - 1 :]
         before, end = len(prompt), len(prompt) + len(tokens)
         every = np.concatenate([prompt, tokens]), np.concatenate([np.arange(before), positions])
         ids = upload(np.stack(every).astype(np.int64, copy=False), self.device)
         place = SlotRows(self.pool.view(slot), 0, end, self._mask(sees, before), before)
-        hidden: torch.Tensor = self._decoder(ids[0], ids[1], place)
+        hidden = self._decoder(ids[0], ids[1], place)
         return hidden[before - 1 :]
+
+    def _go_on(
+        self,
+        slot: int,
+        prompt: np.ndarray,
+        held: int,
+        tokens: np.ndarray,
+        positions: np.ndarray,
+        sees: np.ndarray,
+    ) -> torch.Tensor:
+        """Run the prompt's tail as a chain behind the held tokens, and tree rows below its end.
+
+        Shape (P - held + R, hidden).
+        """
+        tail = len(prompt) - held
+        rows = tail + len(tokens)
+        chain = np.zeros((rows, rows), bool)
+        chain[:tail, :tail] = np.tri(tail, dtype=bool)
+        chain[tail:, :tail] = True
+        chain[tail:, tail:] = sees
+        every = np.concatenate([np.arange(held, len(prompt)), positions])
+        ids = np.concatenate([prompt[held:], tokens])
+        return self.forward_rows(slot, held, ids, every, chain)
 
     @torch.inference_mode()
     def forward_rows(

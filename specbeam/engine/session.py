@@ -105,6 +105,7 @@ class BeamSession:
         resume: Beams | None = None,
         tree: CandidateTree | None = None,
         max_rows: int = 0,
+        held: int = 0,
     ) -> Turn:
         """Run the prompt and decide level 1, or stand at the beams of an earlier session.
 
@@ -114,6 +115,7 @@ class BeamSession:
             tree: nodes drafted below the root, to be verified in the prompt's own pass; an empty
                 one leaves the exhaustive levels alone.  Not together with `resume`.
             max_rows: row budget of that pass.
+            held: leading tokens of the prompt whose keys and values the slot holds already.
 
         Raises:
             ValueError: there are both a tree and beams to resume.
@@ -121,15 +123,15 @@ class BeamSession:
         if resume is not None and resume.level:
             if tree is not None:
                 raise ValueError("a tree below the root cannot go with beams to resume")
-            self._scorer.prefill(prompt)
+            self._scorer.prefill(prompt, held=held)
             self.beams = resume
-            return Turn(resume, passes=1, prompt_rows=len(prompt))
+            return Turn(resume, passes=1, prompt_rows=len(prompt) - held)
         resolved = ResolvedTree() if tree is None else resolve_tree(self._trie, self.beams, tree)
         levels = {}
         if tree is not None:
             levels = self._widen(resolved, max_rows, complete=tree.complete)
-        rows = self._scorer.prefill(prompt, levels)
-        return self._decide(1, rows, resolved.dropped, prompt_rows=len(prompt))
+        rows = self._scorer.prefill(prompt, levels, held)
+        return self._decide(1, rows, resolved.dropped, prompt_rows=len(prompt) - held)
 
     def plain_step(self) -> Turn:
         """Decide one level with one row per beam (plain beam search), and free ones behind it."""
