@@ -10,12 +10,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from specbeam.decoding.costs import CostPoint
 from specbeam.engine.runner import ModelRunner
 
 # Raised too when passes become quicker: costs kept before would mislead.
@@ -23,21 +24,6 @@ FORMAT = 2
 PREFIXES = (30, 200)
 ROWS = (1, 8, 32, 128)
 _REPEATS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class CostPoint:
-    """Measured time of one pass.
-
-    Attributes:
-        rows: rows in the pass, R.
-        prefix_tokens: prompt tokens already in place, P.
-        ms: median duration of the forward, milliseconds.
-    """
-
-    rows: int
-    prefix_tokens: int
-    ms: float
 
 
 def default_cache_dir() -> Path:
