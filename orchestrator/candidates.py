@@ -20,12 +20,25 @@ class Candidates(Protocol):
     def speaks(self) -> bool:
         """Whether a tree can come of it when no model drafts."""
 
+    @property
+    def plans(self) -> bool:
+        """Whether no tree means that going on without one is expected to be quicker."""
+
     def tree(self, beams: BeamPaths, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
-        """Return what to verify below exact beams; None where nobody knows anything.
+        """Return what to verify below exact beams; None where no tree is of use.
 
         Args:
             beams: The exact beams.
             proposals: What the model drafters propose below them, by name.
+        """
+
+    def settled(self, before: BeamPaths, scored: ScoredTree | None, after: BeamPaths) -> None:
+        """Learn from a turn of the target.
+
+        Args:
+            before: The exact beams before it.
+            scored: What the target scored below them; None = not told.
+            after: The exact beams after it.
         """
 
 
@@ -44,6 +57,11 @@ class RequestCandidates:
         """See `Candidates`."""
         return self.united.speaks
 
+    @property
+    def plans(self) -> bool:
+        """See `Candidates`."""
+        return self.united.planner is not None
+
     def tree(self, beams: BeamPaths, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
         """See `Candidates`.
 
@@ -51,6 +69,16 @@ class RequestCandidates:
             Internal: The beams are not in the catalogue.
         """
         return self.united.tree(beams_of(self.united.trie, beams), proposals)
+
+    def settled(self, before: BeamPaths, scored: ScoredTree | None, after: BeamPaths) -> None:
+        """See `Candidates`.
+
+        Raises:
+            Internal: The beams are not in the catalogue.
+        """
+        if self.plans and len(after):
+            trie = self.united.trie
+            self.united.settled(beams_of(trie, before), scored, beams_of(trie, after))
 
 
 def beams_of(trie: ItemTrie, beams: BeamPaths) -> Beams:

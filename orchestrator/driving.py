@@ -35,12 +35,34 @@ _LONGEST_PAUSE_S = 0.2
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class TurnWork:
+    """What one turn of the target took.
+
+    Attributes:
+        before: Level of the exact beams before it.
+        passes: Forward passes.
+        rows: Tree rows computed.
+        prompt_rows: Prompt positions computed.
+        forward_ms: Inside forward passes.
+        wait_ms: From asking to the answer.
+    """
+
+    before: int
+    passes: int
+    rows: int
+    prompt_rows: int
+    forward_ms: float
+    wait_ms: float
+
+
 @dataclass(slots=True)
 class TargetWork:
     """What the target did for one request; fields as in `TargetTurn`.
 
     Attributes:
         scored: The beams before each turn, and the nodes scored in it.
+        turns: Each turn.
     """
 
     passes: int = 0
@@ -53,9 +75,16 @@ class TargetWork:
     wait_ms: float = 0.0
     forwards: list[tuple[int, int]] = field(default_factory=list)
     scored: list[tuple[BeamPaths, ScoredTree]] = field(default_factory=list)
+    turns: list[TurnWork] = field(default_factory=list)
 
-    def add(self, turn: TargetTurn, before: BeamPaths) -> None:
+    def add(self, turn: TargetTurn, before: BeamPaths, wait_ms: float) -> None:
         """Add one turn from the beams `before`."""
+        self.wait_ms += wait_ms
+        self.turns.append(
+            TurnWork(
+                before.level, turn.passes, turn.rows, turn.prompt_rows, turn.forward_ms, wait_ms
+            )
+        )
         if turn.scored is not None and turn.scored.base_level == before.level:
             self.scored.append((before, turn.scored))
         self.passes += turn.passes
@@ -169,10 +198,11 @@ class TargetDriver:
         started = time.perf_counter()
         try:
             turn = await self._session.turn()
-        finally:
+        except BaseException:
             self.work.wait_ms += (time.perf_counter() - started) * 1e3
+            raise
         self._check(turn)
-        self.work.add(turn, self.beams)
+        self.work.add(turn, self.beams, (time.perf_counter() - started) * 1e3)
         self.beams, self.finished, self.drafted = turn.beams, turn.finished, turn.drafted
         # A target that answers again starts a new window.
         self._window_end, self._pause_s = None, _FIRST_PAUSE_S

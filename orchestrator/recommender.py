@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from orchestrator.auto import SpeculationChooser, prompt_bucket
+from orchestrator.advice import Advice, Advisor
 from orchestrator.bundles import BundleTable, Serving
 from orchestrator.candidates import RequestCandidates
 from orchestrator.filtering import RequestFilter, compile_filter, compile_leaves
@@ -15,12 +15,13 @@ from orchestrator.history import RequestHistory, load_history
 from orchestrator.pool import TreePool
 from orchestrator.ports import BeamPaths, SessionSpec
 from orchestrator.query import TENANT, Answer, Limits, Query, Speculation
-from orchestrator.search import Flow, Searcher, SearchJob, SearchOutcome
+from orchestrator.search import Searcher, SearchJob, SearchOutcome
 from specbeam.catalog import LeafSpec, RankedItems, rank_items
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.shape import union_shape
 from specbeam.drafting.candidates import UnitedCandidates
 from specbeam.drafting.registry import HEAD, MODEL
+from specbeam.drafting.ways import Flow
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import Internal, InvalidRequest, Violation
 from specbeam.runtime.filter_rules import unknown_tag_violations
@@ -34,15 +35,13 @@ SELECTIVE = ("allow", "conditions")
 
 @dataclass(frozen=True, slots=True)
 class DraftingChoice:
-    """Who drafts, and how.
+    """Who drafts.
 
     Attributes:
-        flow: Flow of requests that use drafts.
         names: Drafters in use.
         own_drafter: Whether a drafter lives beside the target now, for a bundle's name.
     """
 
-    flow: Flow = Flow.ROOT_FIRST
     names: tuple[str, ...] = (MODEL,)
     own_drafter: Callable[[str], bool] = lambda name: False
 
@@ -55,7 +54,7 @@ class Recommender:
         bundles: What can be asked for.
         store: Stored histories.
         searcher: Runs searches.
-        chooser: Decides on speculation when the client leaves it open.
+        advisor: Decides how a request is searched.
         limits: Returns what a request may ask for now.
         default_max_rows: Row budget of a pass when the request does not say.
         has_draft: Whether there is a draft service at all.
@@ -67,7 +66,7 @@ class Recommender:
     bundles: BundleTable
     store: StateStore
     searcher: Searcher
-    chooser: SpeculationChooser
+    advisor: Advisor
     limits: Callable[[], Limits]
     default_max_rows: int
     has_draft: bool
@@ -144,35 +143,53 @@ class Recommender:
         filter_kind: str,
         history: RequestHistory,
     ) -> SearchOutcome:
-        key = (serving.name, spec.beam_width, prompt_bucket(len(spec.prompt)), filter_kind)
-        speculate = query.speculation is Speculation.ON
-        if query.speculation is Speculation.AUTO and self._can_draft(serving):
-            speculate = self.chooser.choose(key)
+        advice = self._advise(query, serving, spec, filter_kind)
         job = SearchJob(spec, serving.fan_outs, budget)
-        if speculate:
-            job = await self._with_drafters(job, serving, history)
+        if advice.way.flow is not Flow.PLAIN:
+            job = await self._with_drafters(job, advice, serving, history)
         outcome = await self.searcher.run(job)
-        # Without a draft it was neither of the two ways.
+        # Without a draft that was wanted it was another way.
         if Flag.NO_DRAFT not in outcome.flags:
-            self.chooser.record(key, speculated=outcome.speculated, ms=outcome.search_ms)
+            work, search_ms = outcome.work, outcome.search_ms
+            self.advisor.learn(serving, advice, work, search_ms, outcome.draft_ms)
         if isinstance(job.candidates, RequestCandidates):
             united = job.candidates.united
             return replace(outcome, sources=dict(united.nodes), left_out=united.left_out)
         return outcome
 
+    def _advise(
+        self, query: Query, serving: Serving, spec: SessionSpec, filter_kind: str
+    ) -> Advice:
+        speculation = query.speculation
+        if speculation is Speculation.OFF or not self._can_draft(serving):
+            return self.advisor.plain(serving, spec, filter_kind)
+        return self.advisor.advise(
+            serving,
+            spec,
+            filter_kind,
+            may_be_plain=speculation is Speculation.AUTO,
+            has_model=self.has_draft,
+            has_others=self._has_others(serving),
+        )
+
     def _can_draft(self, serving: Serving) -> bool:
+        return self.has_draft or self._has_others(serving)
+
+    def _has_others(self, serving: Serving) -> bool:
         informed = any(drafter.informed for drafter in serving.drafters.values())
-        return self.has_draft or informed or self._own_drafter(serving)
+        return informed or self._own_drafter(serving)
 
     def _own_drafter(self, serving: Serving) -> bool:
         return HEAD in self.drafting.names and self.drafting.own_drafter(serving.name)
 
     async def _with_drafters(
-        self, job: SearchJob, serving: Serving, history: RequestHistory
+        self, job: SearchJob, advice: Advice, serving: Serving, history: RequestHistory
     ) -> SearchJob:
         """Return the job with every drafter that is in use and there."""
-        spec = job.spec
-        flow = self.drafting.flow
+        spec, flow = job.spec, advice.way.flow
+        if advice.planner is not None:
+            # What became of a tree is learned from the scores of the exact beams.
+            spec = replace(spec, report_nodes=max(spec.report_nodes, spec.beam_width))
         if self._own_drafter(serving) and flow is Flow.ROOT_FIRST:
             shape = union_shape(serving.fan_outs, 1, spec.beam_width, spec.max_rows)
             spec = replace(spec, own_draft=shape if shape.levels else None)
@@ -185,10 +202,14 @@ class Recommender:
             history=history.prompt_items.astype(np.int64),
             leaf_filter=await compile_leaves(spec.leaves, serving),
             pool=history.pool,
+            planner=advice.planner,
         )
-        use_model = MODEL in self.drafting.names
         return replace(
-            job, spec=spec, flow=flow, candidates=RequestCandidates(united), use_model=use_model
+            job,
+            spec=spec,
+            flow=flow,
+            candidates=RequestCandidates(united),
+            use_model=advice.way.use_model,
         )
 
 

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 
 from orchestrator.breaker import Breaker
 from orchestrator.budget import draft_timeout_s
@@ -26,17 +25,10 @@ from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.shape import DraftShape, union_shape
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.registry import HEAD, MODEL
+from specbeam.drafting.ways import Flow
 from specbeam.runtime.deadlines import CallBudget
 
 _log = logging.getLogger(__name__)
-
-
-class Flow(Enum):
-    """How the target is driven; names equal those of the API without their prefix."""
-
-    PLAIN = "PLAIN"
-    ROOT_FIRST = "ROOT_FIRST"
-    ONE_PASS = "ONE_PASS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +150,9 @@ class _Speculative:
             drafting.start(self._job.spec, self._job.budget.for_call())
             await self._open()
             while not driver.finished:
-                await driver.advance(await self._next_step())
+                step, before = await self._next_step(), driver.beams
+                await driver.advance(step)
+                self._learn(before)
         finally:
             drafting.stop()
         if drafting.problem:
@@ -190,15 +184,31 @@ class _Speculative:
             tree = await self._tree(ROOT)
             if tree is not None:
                 await driver.open(tree=tree)
+                self._learn(ROOT)
+                return
+            if self._candidates.plans:
+                await driver.open(PlainSteps(job.spec.item_length - 1))
                 return
         alone = not self._drafting.usable and not self._others_speak
         await driver.open(RunToEnd() if alone and job.spec.item_length > 1 else None)
 
     async def _next_step(self) -> Step:
-        if self._rounds >= self._job.spec.item_length:
+        length = self._job.spec.item_length
+        if self._rounds >= length:
             return RunToEnd()
         tree = await self._tree(self._driver.beams)
-        return RunToEnd() if tree is None else tree
+        if tree is not None:
+            return tree
+        if self._candidates.plans:
+            return PlainSteps(length - self._driver.beams.level)
+        return RunToEnd()
+
+    def _learn(self, before: BeamPaths) -> None:
+        """Tell the candidates what became of the last tree, unless a lost session hides it."""
+        scored, after = self._driver.work.scored, self._driver.beams
+        last = scored[-1] if scored else None
+        told = None if last is None or last[0].level != before.level else last[1]
+        self._candidates.settled(before, told, after)
 
     async def _tree(self, beams: BeamPaths) -> CandidateTree | None:
         """Return the union of what the drafters say below exact beams; None for nothing.

@@ -27,6 +27,10 @@ class FakeCandidates:
 
     speaks: bool = False
     own: int = 0
+    plans: bool = False
+
+    def settled(self, before: BeamPaths, scored: ScoredTree | None, after: BeamPaths) -> None:
+        pass
 
     def tree(self, beams: BeamPaths, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
         for tree in proposals.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,13 +13,30 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.free_nodes import needs_row
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
+from specbeam.drafting.choosing import TreeEstimate
 from specbeam.drafting.mixture import WeightedScorer
+from specbeam.drafting.planner import TreePlanner
 from specbeam.drafting.question import DraftQuestion
 from specbeam.drafting.registry import LocalDrafter
 from specbeam.drafting.tree_scorer import TreeScorer
-from specbeam.drafting.union import unite
+from specbeam.drafting.union import United, unite
 from specbeam.drafting.verified import VerifiedTree
 from specbeam.drafting.weights import weight_of
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNotes:
+    """What is known of a tree beside its nodes.
+
+    Attributes:
+        names: drafter that speaks most for each node.
+        scores: mixed cumulative score of each node.  Shape (n,), float64.
+        estimate: what is expected of the tree; None when it was cut to a budget instead.
+    """
+
+    names: tuple[str, ...]
+    scores: np.ndarray
+    estimate: TreeEstimate | None = None
 
 
 @dataclass(slots=True)
@@ -36,8 +53,10 @@ class UnitedCandidates:
         leaf_filter: which leaves may be returned; None = all.
         pool: verified trees of earlier requests, most alike first.
         alone: make a tree even where no informed drafter speaks.
+        planner: chooses the size of trees by expected time; None = the row budget is used up.
         nodes: nodes sent, by the drafter that spoke most for them.
         left_out: nodes of proposals that are not in the trie, below such a node, or there twice.
+        notes: of the last tree.
     """
 
     trie: ItemTrie
@@ -49,8 +68,10 @@ class UnitedCandidates:
     leaf_filter: LeafFilter | None = None
     pool: tuple[VerifiedTree, ...] = ()
     alone: bool = False
+    planner: TreePlanner | None = None
     nodes: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
+    notes: TreeNotes | None = None
     _speaks: bool | None = None
 
     @property
@@ -65,21 +86,48 @@ class UnitedCandidates:
         return self._speaks
 
     def tree(self, beams: Beams, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
-        """Return what to verify below exact beams; None where nobody knows anything.
+        """Return what to verify below exact beams; None where no tree is of use.
+
+        Nobody may know anything, or the planner expects to be quicker without one.
 
         Args:
             beams: the exact beams.
             proposals: what the model drafters propose below them, by name.
         """
+        self.notes = None
         useful = {name: tree for name, tree in proposals.items() if len(tree)}
         if not useful and not self.speaks:
             return None
         question = self._question(beams)
         sources = self._sources(question, useful)
-        united = unite(question, sources, self.max_rows, self._needs_row)
-        for number, count in enumerate(np.bincount(united.sources).tolist()):
-            self.nodes[sources[number].name] += count
-        return united.tree if len(united.tree) else None
+        united, estimate = self._unite(question, sources)
+        if united is None or not len(united.tree):
+            return None
+        names = tuple(sources[number].name for number in united.sources.tolist())
+        self.nodes.update(names)
+        self.notes = TreeNotes(names, united.scores, estimate)
+        return united.tree
+
+    def settled(self, before: Beams, scored: ScoredTree | None, after: Beams) -> None:
+        """Learn from a turn of the target.
+
+        Args:
+            before: the exact beams that the last tree hung from.
+            scored: what the target scored below them, all exact beams of the settled levels
+                included; None = not told.
+            after: the exact beams now.
+        """
+        if self.planner is not None:
+            self.planner.settled(before, scored, after)
+
+    def _unite(
+        self, question: DraftQuestion, sources: Sequence[WeightedScorer]
+    ) -> tuple[United | None, TreeEstimate | None]:
+        if self.planner is not None:
+            plan = self.planner.plan(question, sources, self.max_rows, self._needs_row)
+            if plan is not None:
+                return plan.united, plan.estimate
+        return unite(question, sources, self.max_rows, self._needs_row), None
 
     def _question(self, beams: Beams) -> DraftQuestion:
         return DraftQuestion(

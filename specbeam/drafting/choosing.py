@@ -124,6 +124,8 @@ def choose_tree(
     chances: Sequence[LevelChances],
     max_rows: int,
     prices: PassPrices,
+    *,
+    some: bool = False,
 ) -> ChosenTree:
     """Return the tree with the least expected time.
 
@@ -133,6 +135,7 @@ def choose_tree(
         chances: of these, from `level_chances`.
         max_rows: row budget of the pass, the beams' own rows included.
         prices: what time costs.
+        some: nodes of the first level are wanted, whatever is expected of them.
     """
     counts = [_sizes(part, max_rows) for part in chances]
     covered = [
@@ -147,6 +150,8 @@ def choose_tree(
     after = _expected_rest(base_level, covered, prices.plain_ms)
     ms = prices.tree_ms(rows) + after
     ms = np.where(rows <= max_rows, ms, np.inf)
+    if some and len(counts[0]) > 1:
+        ms[0] = np.inf
     best = np.unravel_index(int(np.argmin(ms)), ms.shape)
     plain_ms = float(prices.plain_ms[base_level])
     masks = [
@@ -174,7 +179,8 @@ def _expected_rest(
         here = _along(share, axis, dims)
         rest = rest + reached * (1 - here) * plain_ms[base_level + 1 + axis]
         reached = reached * here
-    return rest + reached * plain_ms[base_level + 1 + dims]
+    expected: np.ndarray = rest + reached * plain_ms[base_level + 1 + dims]
+    return expected
 
 
 def _sizes(part: LevelChances, max_rows: int) -> np.ndarray:

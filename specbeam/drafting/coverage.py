@@ -20,10 +20,8 @@ from collections.abc import Hashable
 import numpy as np
 
 # Edges of the excess histogram, in natural-logarithm units of score.
-_EDGES = np.array(
-    [-5, -4, -3.2, -2.6, -2.1, -1.7, -1.3, -1, -0.75, -0.5, -0.25, 0]
-    + [0.25, 0.5, 0.75, 1, 1.3, 1.7, 2.2, 3, 4]
-)
+_LOWER = (-5, -4, -3.2, -2.6, -2.1, -1.7, -1.3, -1, -0.75, -0.5, -0.25)
+_EDGES = np.array((*_LOWER, 0, 0.25, 0.5, 0.75, 1, 1.3, 1.7, 2.2, 3, 4))
 _MIDDLES = np.concatenate([[-6], (_EDGES[1:] + _EDGES[:-1]) / 2, [5]])
 # The prior's logistic widens from level to level as errors do; it counts as so many nodes.
 _PRIOR_WIDTH, _PRIOR_GROWTH, _PRIOR_NODES = 0.6, 1.4, 2.0
@@ -52,7 +50,7 @@ class LevelCoverage:
         prior = 1 / (1 + np.exp(-above / width))
         shape = (num_sources, 2, len(_MIDDLES))
         self._nodes = np.full(shape, _PRIOR_NODES)
-        self._hits = _PRIOR_NODES * np.broadcast_to(prior, shape)
+        self._hits = _PRIOR_NODES * np.broadcast_to(prior, shape).copy()
         quantiles = (np.arange(_PRIOR_LEVELS) + 0.5) / _PRIOR_LEVELS
         self._prior_masses = -np.log(quantiles)
         self._masses: list[float] = []
@@ -78,7 +76,6 @@ class LevelCoverage:
         """Take in a settled level's candidates and which of them are among the target's best."""
         place = sources, reserved.astype(np.intp), np.searchsorted(_EDGES, excess)
         np.add.at(self._nodes, place, 1.0)
-        self._hits = self._hits.copy() if not self._hits.flags.writeable else self._hits
         np.add.at(self._hits, place, best.astype(float))
         if self._nodes.sum() > _MEMORY_NODES:
             self._nodes /= 2
@@ -88,7 +85,7 @@ class LevelCoverage:
         """Take in the mass left out at which a level was just covered; None = never was."""
         self._masses.append(_NEVER if mass is None else mass)
         if len(self._masses) > _MEMORY_LEVELS:
-            del self._masses[: -_MEMORY_LEVELS]
+            del self._masses[:-_MEMORY_LEVELS]
         self._sorted = None
 
 

@@ -159,8 +159,8 @@ class ModelRunner:
         every = np.concatenate([prompt, tokens]), np.concatenate([np.arange(before), positions])
         ids = upload(np.stack(every).astype(np.int64, copy=False), self.device)
         place = SlotRows(self.pool.view(slot), 0, end, self._mask(sees, before), before)
-        hidden = self._decoder(ids[0], ids[1], place)
-        return hidden[before - 1 :]
+        rows: torch.Tensor = self._decoder(ids[0], ids[1], place)
+        return rows[before - 1 :]
 
     def _go_on(
         self,
