@@ -10,6 +10,7 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.candidates import UnitedCandidates
+from specbeam.drafting.drafted_nodes import DraftedNodes
 from specbeam.runtime.errors import Internal
 
 
@@ -19,6 +20,10 @@ class Candidates(Protocol):
     @property
     def speaks(self) -> bool:
         """Whether a tree can come of it when no model drafts."""
+
+    @property
+    def drafted(self) -> DraftedNodes | None:
+        """What was said of the nodes of the last tree; None = nothing is known."""
 
     def tree(self, beams: BeamPaths, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
         """Return what to verify below exact beams; None where nobody knows anything.
@@ -43,6 +48,11 @@ class RequestCandidates:
     def speaks(self) -> bool:
         """See `Candidates`."""
         return self.united.speaks
+
+    @property
+    def drafted(self) -> DraftedNodes | None:
+        """See `Candidates`."""
+        return self.united.drafted
 
     def tree(self, beams: BeamPaths, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
         """See `Candidates`.

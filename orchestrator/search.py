@@ -22,6 +22,7 @@ from orchestrator.ports import (
     Step,
     TargetPort,
 )
+from orchestrator.watch import UNWATCHED, SearchWatch, now_ns
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.shape import DraftShape, union_shape
 from specbeam.decoding.tree import CandidateTree
@@ -50,6 +51,7 @@ class SearchJob:
         flow: How to drive the target; anything but PLAIN uses drafters.
         candidates: Makes the trees; not used by PLAIN.
         use_model: Whether to ask the draft service.
+        watch: Who looks on.
     """
 
     spec: SessionSpec
@@ -58,6 +60,7 @@ class SearchJob:
     flow: Flow = Flow.PLAIN
     candidates: Candidates | None = None
     use_model: bool = True
+    watch: SearchWatch = UNWATCHED
 
     def shape(self, beams: BeamPaths) -> DraftShape:
         """Return what a model drafter is asked for below beams."""
@@ -124,7 +127,7 @@ class Searcher:
             DeadlineSpent: The deadline passed.
         """
         started = time.perf_counter()
-        driver = TargetDriver(self.target, job.spec, job.budget)
+        driver = TargetDriver(self.target, job.spec, job.budget, job.watch)
         try:
             if job.flow is Flow.PLAIN or job.candidates is None:
                 return await _plain(job, driver, started)
@@ -191,7 +194,7 @@ class _Speculative:
             if tree is not None:
                 await driver.open(tree=tree)
                 return
-        alone = not self._drafting.usable and not self._others_speak
+        alone = not (self._drafting.usable or self._others_speak or job.watch.stepwise)
         await driver.open(RunToEnd() if alone and job.spec.item_length > 1 else None)
 
     async def _next_step(self) -> Step:
@@ -213,20 +216,27 @@ class _Speculative:
         if drafted is not None and drafted.base_level == beams.level:
             proposals[HEAD] = drafted
         if self._drafting.usable:
+            began = now_ns()
             timeout_s = draft_timeout_s(self._job.budget, self._draft_timeout_ms)
             model = await self._drafting.propose(beams, shape, self._job.spec, timeout_s)
+            self._job.watch.span("draft", began)
             if model is not None:
                 proposals[MODEL] = model
+        began = now_ns()
         tree = self._candidates.tree(beams, proposals)
+        self._job.watch.span("tree", began)
         if tree is not None:
+            self._job.watch.tree(beams, tree, self._candidates.drafted)
             self._rounds += 1
             self._nodes += len(tree)
         return tree
 
 
 async def _plain(job: SearchJob, driver: TargetDriver, started: float) -> SearchOutcome:
-    steps = job.spec.item_length - 1
+    steps = 0 if job.watch.stepwise else job.spec.item_length - 1
     await driver.open(PlainSteps(steps) if steps else None)
+    while not driver.finished:
+        await driver.advance(PlainSteps(1))
     return SearchOutcome(
         beams=driver.beams,
         work=driver.work,

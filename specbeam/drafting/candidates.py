@@ -13,6 +13,7 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.free_nodes import needs_row
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
+from specbeam.drafting.drafted_nodes import DraftedNodes
 from specbeam.drafting.mixture import WeightedScorer
 from specbeam.drafting.question import DraftQuestion
 from specbeam.drafting.registry import LocalDrafter
@@ -38,6 +39,7 @@ class UnitedCandidates:
         alone: make a tree even where no informed drafter speaks.
         nodes: nodes sent, by the drafter that spoke most for them.
         left_out: nodes of proposals that are not in the trie, below such a node, or there twice.
+        drafted: what was said of the nodes of the last tree; None before the first.
     """
 
     trie: ItemTrie
@@ -51,6 +53,7 @@ class UnitedCandidates:
     alone: bool = False
     nodes: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
+    drafted: DraftedNodes | None = None
     _speaks: bool | None = None
 
     @property
@@ -77,8 +80,10 @@ class UnitedCandidates:
         question = self._question(beams)
         sources = self._sources(question, useful)
         united = unite(question, sources, self.max_rows, self._needs_row)
+        names = tuple(source.name for source in sources)
+        self.drafted = DraftedNodes(names, united.sources, united.scores)
         for number, count in enumerate(np.bincount(united.sources).tolist()):
-            self.nodes[sources[number].name] += count
+            self.nodes[names[number]] += count
         return united.tree if len(united.tree) else None
 
     def _question(self, beams: Beams) -> DraftQuestion:

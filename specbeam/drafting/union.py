@@ -47,11 +47,13 @@ class United:
         tree: level after level, most likely first within a level.
         sources: for each node the number of the source that speaks most for it.  Shape (n,), uint8.
         rows: rows the tree costs, the beams' own rows not included.
+        scores: mixed cumulative score of each node.  Shape (n,), float64.
     """
 
     tree: CandidateTree
     sources: np.ndarray
     rows: int
+    scores: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +118,17 @@ def unite(
         levels = _walk(question, sources, budget)
     if not levels:
         nothing = np.zeros(0, np.int64)
-        return United(CandidateTree(beams.level, nothing, nothing), np.zeros(0, np.uint8), 0)
+        return United(
+            CandidateTree(beams.level, nothing, nothing), np.zeros(0, np.uint8), 0, np.zeros(0)
+        )
     complete = beams.level + len(levels) == trie.depth - 1
     if not complete:
         budget = int(budget / rows_per_node(mean_fan_outs(trie), beams.level + len(levels)))
     chosen, rows = _choose(beams.level, len(beams), levels, budget, needs_row)
     tree, places = _tree(trie, beams.level, len(beams), levels, chosen, complete=complete)
-    return United(tree, np.concatenate([level.sources for level in levels])[places], rows)
+    spoken = np.concatenate([level.sources for level in levels])[places]
+    scores = np.concatenate([level.scores for level in levels])[places]
+    return United(tree, spoken, rows, scores)
 
 
 def _walk(question: DraftQuestion, sources: Sequence[WeightedScorer], widest: int) -> list[_Level]:
