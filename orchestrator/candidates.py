@@ -10,6 +10,7 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.candidates import UnitedCandidates
+from specbeam.drafting.drafted_nodes import DraftedNodes
 from specbeam.runtime.errors import Internal
 
 
@@ -23,6 +24,10 @@ class Candidates(Protocol):
     @property
     def plans(self) -> bool:
         """Whether no tree means that going on without one is expected to be quicker."""
+
+    @property
+    def drafted(self) -> DraftedNodes | None:
+        """What was said of the nodes of the last tree; None = nothing is known."""
 
     def tree(self, beams: BeamPaths, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
         """Return what to verify below exact beams; None where no tree is of use.
@@ -61,6 +66,11 @@ class RequestCandidates:
     def plans(self) -> bool:
         """See `Candidates`."""
         return self.united.planner is not None
+
+    @property
+    def drafted(self) -> DraftedNodes | None:
+        """See `Candidates`."""
+        return self.united.drafted
 
     def tree(self, beams: BeamPaths, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
         """See `Candidates`.

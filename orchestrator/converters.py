@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from orchestrator.bundles import Serving
 from orchestrator.flags import Flag
-from orchestrator.items import ItemEntry
 from orchestrator.query import Answer, Limits, Query, Speculation
-from orchestrator.search import Flow, SearchOutcome
+from orchestrator.search import SearchOutcome
+from orchestrator.watch_converters import from_entry
 from specbeam.catalog import FRESHNESS_BUCKET_MS, PAD
+from specbeam.drafting.ways import Flow
 from specbeam.recommend.v1 import recommend_service_pb2 as pb
 from specbeam.recommend.v1 import types_pb2 as types
 from specbeam.runtime.errors import InvalidRequest, Violation
@@ -262,17 +263,8 @@ def _items(answer: Answer, kind: "types.ScoreKind.ValueType") -> list[types.Reco
         for rank, item_id in enumerate(answer.item_ids)
     ]
     for item, entry in zip(items, answer.entries, strict=False):
-        item.metadata.CopyFrom(_metadata(entry))
+        item.metadata.CopyFrom(from_entry(entry))
     return items
-
-
-def _metadata(entry: ItemEntry) -> types.ItemMetadata:
-    return types.ItemMetadata(
-        title=entry.title,
-        topics=entry.topics,
-        popularity=max(0, entry.popularity),
-        created_at_ms=entry.created_at_ms,
-    )
 
 
 def _work(answer: Answer) -> types.Work:

@@ -16,6 +16,7 @@ from orchestrator.pool import TreePool
 from orchestrator.ports import BeamPaths, SessionSpec
 from orchestrator.query import TENANT, Answer, Limits, Query, Speculation
 from orchestrator.search import Searcher, SearchJob, SearchOutcome
+from orchestrator.watch import UNWATCHED, SearchWatch, now_ns
 from specbeam.catalog import LeafSpec, RankedItems, rank_items
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.shape import union_shape
@@ -74,35 +75,50 @@ class Recommender:
     drafting: DraftingChoice = field(default_factory=lambda: DraftingChoice())
     pool: TreePool | None = None
 
-    async def recommend(self, query: Query, budget: CallBudget, request_id: str) -> Answer:
+    async def recommend(
+        self,
+        query: Query,
+        budget: CallBudget,
+        request_id: str,
+        watch: SearchWatch = UNWATCHED,
+    ) -> Answer:
         """Return the best items for a request.
 
         Args:
             query: The request.
             budget: Time left for it.
             request_id: Its id, for logs.
+            watch: Who looks on.
 
         Raises:
             SpecbeamError: See the API for which one when.
         """
         serving = self.bundles.get(query.bundle)
         beam_width, max_rows = self._widths(query, serving)
+        began = now_ns()
         started, started_ms = time.perf_counter(), time.time_ns() // 1_000_000
         readable = None if query.speculation is Speculation.OFF else self.pool
         history = await load_history(self.store, query, serving, budget, self.max_history, readable)
         history_ms = (time.perf_counter() - started) * 1e3
+        watch.span("history", began)
+        began = now_ns()
         trie = serving.trie
         prompt = serving.bundle.template.render(trie.paths(history.prompt_items))
         chosen = await compile_filter(query, serving, history.seen_items)
         spec = _session_spec(request_id, serving, prompt, beam_width, max_rows, chosen.leaves)
-        if self.pool is not None and chosen.kind not in SELECTIVE:
-            spec = replace(spec, report_nodes=self.pool.nodes)
-        outcome = await self._search(query, serving, spec, budget, chosen.kind, history)
+        pool_nodes = 0 if self.pool is None or chosen.kind in SELECTIVE else self.pool.nodes
+        spec = replace(spec, report_nodes=max(pool_nodes, watch.report_nodes))
+        watch.span("prompt", began)
+        watch.prepared(serving, chosen, spec)
+        outcome = await self._search(query, serving, spec, budget, chosen.kind, history, watch)
+        began = now_ns()
         ranked = _rank(serving, outcome.beams, query.num_items, chosen)
-        if self.pool is not None:
+        # What was reported for a watch alone is more, or other, than the pool keeps.
+        if self.pool is not None and spec.report_nodes == pool_nodes:
             scored = outcome.work.scored
             self.pool.offer(serving, query.user_id, history.prompt_items, scored, started_ms)
         entries = await serving.items.entries(ranked.items) if query.include_metadata else ()
+        watch.span("rank", began)
         return Answer(
             ranked=ranked,
             item_ids=tuple(trie.item_id(int(item)) for item in ranked.items),
@@ -142,9 +158,12 @@ class Recommender:
         budget: CallBudget,
         filter_kind: str,
         history: RequestHistory,
+        watch: SearchWatch,
     ) -> SearchOutcome:
-        advice = self._advise(query, serving, spec, filter_kind)
-        job = SearchJob(spec, serving.fan_outs, budget)
+        # Without drafts, level by level takes longer than in one call.
+        kind = f"{filter_kind}, level by level" if watch.stepwise else filter_kind
+        advice = self._advise(query, serving, spec, kind)
+        job = SearchJob(spec, serving.fan_outs, budget, watch=watch)
         if advice.way.flow is not Flow.PLAIN:
             job = await self._with_drafters(job, advice, serving, history)
         outcome = await self.searcher.run(job)

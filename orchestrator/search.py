@@ -21,6 +21,7 @@ from orchestrator.ports import (
     Step,
     TargetPort,
 )
+from orchestrator.watch import UNWATCHED, SearchWatch, now_ns
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.shape import DraftShape, union_shape
 from specbeam.decoding.tree import CandidateTree
@@ -42,6 +43,7 @@ class SearchJob:
         flow: How to drive the target; anything but PLAIN uses drafters.
         candidates: Makes the trees; not used by PLAIN.
         use_model: Whether to ask the draft service.
+        watch: Who looks on.
     """
 
     spec: SessionSpec
@@ -50,6 +52,7 @@ class SearchJob:
     flow: Flow = Flow.PLAIN
     candidates: Candidates | None = None
     use_model: bool = True
+    watch: SearchWatch = UNWATCHED
 
     def shape(self, beams: BeamPaths) -> DraftShape:
         """Return what a model drafter is asked for below beams."""
@@ -116,7 +119,7 @@ class Searcher:
             DeadlineSpent: The deadline passed.
         """
         started = time.perf_counter()
-        driver = TargetDriver(self.target, job.spec, job.budget)
+        driver = TargetDriver(self.target, job.spec, job.budget, job.watch)
         try:
             if job.flow is Flow.PLAIN or job.candidates is None:
                 return await _plain(job, driver, started)
@@ -186,21 +189,21 @@ class _Speculative:
                 await driver.open(tree=tree)
                 self._learn(ROOT)
                 return
-            if self._candidates.plans:
+            if self._candidates.plans and not job.watch.stepwise:
                 await driver.open(PlainSteps(job.spec.item_length - 1))
                 return
-        alone = not self._drafting.usable and not self._others_speak
+        alone = not (self._drafting.usable or self._others_speak or job.watch.stepwise)
         await driver.open(RunToEnd() if alone and job.spec.item_length > 1 else None)
 
     async def _next_step(self) -> Step:
-        length = self._job.spec.item_length
+        job, length = self._job, self._job.spec.item_length
         if self._rounds >= length:
             return RunToEnd()
         tree = await self._tree(self._driver.beams)
         if tree is not None:
             return tree
         if self._candidates.plans:
-            return PlainSteps(length - self._driver.beams.level)
+            return PlainSteps(1 if job.watch.stepwise else length - self._driver.beams.level)
         return RunToEnd()
 
     def _learn(self, before: BeamPaths) -> None:
@@ -223,20 +226,27 @@ class _Speculative:
         if drafted is not None and drafted.base_level == beams.level:
             proposals[HEAD] = drafted
         if self._drafting.usable:
+            began = now_ns()
             timeout_s = draft_timeout_s(self._job.budget, self._draft_timeout_ms)
             model = await self._drafting.propose(beams, shape, self._job.spec, timeout_s)
+            self._job.watch.span("draft", began)
             if model is not None:
                 proposals[MODEL] = model
+        began = now_ns()
         tree = self._candidates.tree(beams, proposals)
+        self._job.watch.span("tree", began)
         if tree is not None:
+            self._job.watch.tree(beams, tree, self._candidates.drafted)
             self._rounds += 1
             self._nodes += len(tree)
         return tree
 
 
 async def _plain(job: SearchJob, driver: TargetDriver, started: float) -> SearchOutcome:
-    steps = job.spec.item_length - 1
+    steps = 0 if job.watch.stepwise else job.spec.item_length - 1
     await driver.open(PlainSteps(steps) if steps else None)
+    while not driver.finished:
+        await driver.advance(PlainSteps(1))
     return SearchOutcome(
         beams=driver.beams,
         work=driver.work,

@@ -1,10 +1,12 @@
 """What the Python client takes and returns."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypedDict
+
+from specbeam.client_debug import DebugInfo
 
 Speculation = Literal["auto", "on", "off"]
 AllowedDegradation = Literal["no_history"]
@@ -140,24 +142,6 @@ class Timings:
     draft_ms: float
     target_ms: float
     forward_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardInterval:
-    """One forward pass of ``target`` or ``draft``, nanoseconds of CLOCK_MONOTONIC."""
-
-    service: str
-    start_ns: int
-    end_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class DebugInfo:
-    """The prompt as the models got it, every forward pass, and drafted nodes by drafter."""
-
-    prompt_token_ids: tuple[int, ...]
-    forwards: tuple[ForwardInterval, ...]
-    draft_sources: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

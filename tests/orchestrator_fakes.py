@@ -17,6 +17,7 @@ from orchestrator.ports import (
 )
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
+from specbeam.drafting.drafted_nodes import DraftedNodes
 
 LENGTH = 4
 
@@ -31,6 +32,8 @@ class FakeCandidates:
 
     def settled(self, before: BeamPaths, scored: ScoredTree | None, after: BeamPaths) -> None:
         pass
+
+    drafted: DraftedNodes | None = None
 
     def tree(self, beams: BeamPaths, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
         for tree in proposals.values():

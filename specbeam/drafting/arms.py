@@ -22,8 +22,8 @@ MAX_KEYS = 1024
 MARGIN = 0.97
 # Ways this much slower than the best are not tried again to see whether they have become better.
 _HOPELESS = 1.6
-# Share of the slowest samples left out of a mean: somebody else's load, not the way's doing.
-_OUTLIERS = 0.1
+# Times above so many medians are cut to them: somebody else's load, not the way's doing.
+_LONGEST = 2.5
 
 
 @dataclass(slots=True)
@@ -33,21 +33,21 @@ class _Times:
     samples: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))
 
     def mean_ms(self, now: float) -> float | None:
-        """Trimmed mean of the recent samples; None while there are too few."""
+        """Mean of the recent samples, outliers cut; None while there are too few."""
         samples = self.samples
         while len(samples) > KEPT_WHEN_OLD and now - samples[0][0] > MAX_AGE_S:
             samples.popleft()
         if len(samples) < MIN_SAMPLES:
             return None
-        values = np.sort([ms for _, ms in samples])
-        return float(values[: max(MIN_SAMPLES - 1, int(len(values) * (1 - _OUTLIERS)))].mean())
+        values = np.array([ms for _, ms in samples])
+        return float(np.minimum(values, _LONGEST * np.median(values)).mean())
 
 
 class ArmChooser:
     """Picks the way with the least expected time, per kind of request.
 
-    A way is tried until there are a few times of it, unless even its least possible time is more
-    than what another takes; afterwards a small share of requests goes another way, so that a change
+    The first way is tried until there are a few times of it, then every other one, unless even its
+    least possible time is more than what another takes; afterwards a small share of requests goes another way, so that a change
     is noticed.
     """
 
@@ -87,10 +87,12 @@ class ArmChooser:
         means = {way: ways[way].mean_ms(now) if way in ways else None for way in floors}
         known = {way: mean for way, mean in means.items() if mean is not None}
         best_ms = min(known.values(), default=np.inf)
+        first = next(iter(floors))
+        if means[first] is None:
+            return first
         new = [way for way, mean in means.items() if mean is None and floors[way] < best_ms]
         if new:
             return min(new, key=lambda way: len(ways[way].samples) if way in ways else 0)
-        first = next(iter(floors))
         best = min(known, key=lambda way: known[way] * (MARGIN if way == first else 1.0))
         others = [way for way, ms in known.items() if way != best and ms < _HOPELESS * known[best]]
         if others and self._rng.random() < self._exploration:

@@ -14,6 +14,7 @@ from specbeam.decoding.free_nodes import needs_row
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.choosing import TreeEstimate
+from specbeam.drafting.drafted_nodes import DraftedNodes
 from specbeam.drafting.mixture import WeightedScorer
 from specbeam.drafting.planner import TreePlanner
 from specbeam.drafting.question import DraftQuestion
@@ -22,21 +23,6 @@ from specbeam.drafting.tree_scorer import TreeScorer
 from specbeam.drafting.union import United, unite
 from specbeam.drafting.verified import VerifiedTree
 from specbeam.drafting.weights import weight_of
-
-
-@dataclass(frozen=True, slots=True)
-class TreeNotes:
-    """What is known of a tree beside its nodes.
-
-    Attributes:
-        names: drafter that speaks most for each node.
-        scores: mixed cumulative score of each node.  Shape (n,), float64.
-        estimate: what is expected of the tree; None when it was cut to a budget instead.
-    """
-
-    names: tuple[str, ...]
-    scores: np.ndarray
-    estimate: TreeEstimate | None = None
 
 
 @dataclass(slots=True)
@@ -56,7 +42,7 @@ class UnitedCandidates:
         planner: chooses the size of trees by expected time; None = the row budget is used up.
         nodes: nodes sent, by the drafter that spoke most for them.
         left_out: nodes of proposals that are not in the trie, below such a node, or there twice.
-        notes: of the last tree.
+        drafted: what was said of the nodes of the last tree; None before the first.
     """
 
     trie: ItemTrie
@@ -71,7 +57,7 @@ class UnitedCandidates:
     planner: TreePlanner | None = None
     nodes: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
-    notes: TreeNotes | None = None
+    drafted: DraftedNodes | None = None
     _speaks: bool | None = None
 
     @property
@@ -94,7 +80,7 @@ class UnitedCandidates:
             beams: the exact beams.
             proposals: what the model drafters propose below them, by name.
         """
-        self.notes = None
+        self.drafted = None
         useful = {name: tree for name, tree in proposals.items() if len(tree)}
         if not useful and not self.speaks:
             return None
@@ -103,9 +89,10 @@ class UnitedCandidates:
         united, estimate = self._unite(question, sources)
         if united is None or not len(united.tree):
             return None
-        names = tuple(sources[number].name for number in united.sources.tolist())
-        self.nodes.update(names)
-        self.notes = TreeNotes(names, united.scores, estimate)
+        names = tuple(source.name for source in sources)
+        self.drafted = DraftedNodes(names, united.sources, united.scores, estimate)
+        for number, count in enumerate(np.bincount(united.sources).tolist()):
+            self.nodes[names[number]] += count
         return united.tree
 
     def settled(self, before: Beams, scored: ScoredTree | None, after: Beams) -> None:
