@@ -16,14 +16,14 @@ WINDOW = 48
 MIN_SAMPLES = 4
 # Older samples count only while there are not enough younger ones: load and prompts change.
 MAX_AGE_S = 60.0
-KEPT_WHEN_OLD = 6
+KEPT_WHEN_OLD = 12
 MAX_KEYS = 1024
 # The one way that needs nobody else is left only for one quicker by this much.
 MARGIN = 0.97
 # Ways this much slower than the best are not tried again to see whether they have become better.
 _HOPELESS = 1.6
 # Times above so many medians are cut to them: somebody else's load, not the way's doing.
-_LONGEST = 2.5
+_LONGEST = 2.0
 
 
 @dataclass(slots=True)
@@ -47,8 +47,8 @@ class ArmChooser:
     """Picks the way with the least expected time, per kind of request.
 
     The first way is tried until there are a few times of it, then every other one, unless even its
-    least possible time is more than what another takes; afterwards a small share of requests goes another way, so that a change
-    is noticed.
+    least possible time is more than what another takes; afterwards a small share of requests goes
+    another way, so that a change is noticed.
     """
 
     def __init__(
