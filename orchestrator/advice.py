@@ -109,6 +109,9 @@ class Advisor:
         known = self._bundles.setdefault(serving.name, _Known())
         prices = self._prices(known, serving, spec)
         kind = self.kind(serving, spec, filter_kind)
+        if prices is None:
+            # Nothing tells which ways are worth a try: it is the plain one or the fullest.
+            ways = ways[: 2 if may_be_plain else 1]
         if not ways:
             return Advice(PLAIN, None, kind, prices)
         floors = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orchestrator.exact_levels import cumulative_scores, exact_levels, tree_paths
+from orchestrator.exact_levels import exact_levels, tree_paths
 from orchestrator.ports import BeamPaths, SessionSpec, TargetTurn
 from orchestrator.watch import SearchWatch, now_ns
 from specbeam.catalog import PAD
@@ -230,7 +230,7 @@ def _target_scores(before: BeamPaths, turn: TargetTurn) -> dict[Path, float]:
     told: dict[Path, float] = {}
     if turn.scored is not None and turn.scored.base_level == before.level:
         levels, paths = tree_paths(before, turn.scored)
-        scores = cumulative_scores(before, turn.scored).tolist()
+        scores = turn.scored.cumulative(before.scores).tolist()
         rows = zip(levels.tolist(), paths.tolist(), scores, strict=True)
         told = {tuple(path[:level]): score for level, path, score in rows if level >= 0}
     beams = turn.beams

@@ -40,18 +40,6 @@ def tree_paths(beams: BeamPaths, tree: CandidateTree | ScoredTree) -> tuple[np.n
     return levels[width:], paths[width:]
 
 
-def cumulative_scores(beams: BeamPaths, tree: ScoredTree) -> np.ndarray:
-    """Return the cumulative log-probability of each node of a scored tree.  Shape (n,), float64."""
-    scores = np.concatenate([beams.scores, np.full(len(tree), -np.inf)])
-    for node, (parent, logprob) in enumerate(
-        zip(tree.parents.tolist(), tree.logprobs.tolist(), strict=True), start=len(beams)
-    ):
-        if 0 <= parent < node:
-            scores[node] = scores[parent] + logprob
-    own: np.ndarray = scores[len(beams) :]
-    return own
-
-
 def exact_levels(before: BeamPaths, turn: TargetTurn, beam_width: int) -> dict[int, BeamPaths]:
     """Return the exact beams by level, of the levels that a turn settled, ascending.
 
@@ -68,7 +56,7 @@ def exact_levels(before: BeamPaths, turn: TargetTurn, beam_width: int) -> dict[i
     found: dict[int, BeamPaths] = {}
     if turn.scored is not None and turn.scored.base_level == before.level:
         levels, paths = tree_paths(before, turn.scored)
-        scores = cumulative_scores(before, turn.scored)
+        scores = turn.scored.cumulative(before.scores)
         for level in range(before.level + 1, reached):
             here = np.flatnonzero(levels == level)
             if len(here):

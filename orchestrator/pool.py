@@ -82,6 +82,9 @@ class TreePool:
         keys = pool_keys([trie.item_id(int(item)) for item in items[-2:]])
         if not scored or not (user_id or keys):
             return
-        tree = VerifiedTree.join(trie, ((beams_of(trie, beams), tree) for beams, tree in scored))
+        seen = [
+            (beams_of(trie, beams), tree.best(beams.scores, self.nodes)) for beams, tree in scored
+        ]
+        tree = VerifiedTree.join(trie, seen)
         if len(tree):
             self.writer.offer(self.scope(serving), user_id, keys, tree.encode(), started_ms)

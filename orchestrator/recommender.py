@@ -113,8 +113,7 @@ class Recommender:
         outcome = await self._search(query, serving, spec, budget, chosen.kind, history, watch)
         began = now_ns()
         ranked = _rank(serving, outcome.beams, query.num_items, chosen)
-        # What was reported for a watch alone is more, or other, than the pool keeps.
-        if self.pool is not None and spec.report_nodes == pool_nodes:
+        if self.pool is not None and pool_nodes:
             scored = outcome.work.scored
             self.pool.offer(serving, query.user_id, history.prompt_items, scored, started_ms)
         entries = await serving.items.entries(ranked.items) if query.include_metadata else ()

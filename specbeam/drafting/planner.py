@@ -185,29 +185,11 @@ def best_nodes(
     nodes, level = node_of_each(
         trie, before, CandidateTree(scored.base_level, scored.parents, scored.tokens)
     )
-    scores = cumulative_scores(before, scored)
+    scores = scored.cumulative(before.scores)
     found = {}
     for depth in np.unique(level[level > 0]).tolist():
         here = np.flatnonzero(level == depth)
         found[depth] = nodes[here[np.argsort(-scores[here], kind="stable")[:width]]]
-    return found
-
-
-def cumulative_scores(before: Beams, scored: ScoredTree) -> np.ndarray:
-    """Return the cumulative score of every node of a tree below exact beams.  Shape (n,)."""
-    values = np.concatenate([before.scores, scored.logprobs.astype(np.float64)])
-    return _summed(values, scored.parents, len(before))
-
-
-def _summed(values: np.ndarray, parents: np.ndarray, width: int) -> np.ndarray:
-    """Add to each node's value those of all its ancestors, by doubling jumps."""
-    jump = np.concatenate([np.full(width, -1), parents])
-    total = values.copy()
-    while (jump >= 0).any():
-        inner = jump >= 0
-        total = total + np.where(inner, total[jump], 0.0)
-        jump = np.where(inner, jump[jump], -1)
-    found: np.ndarray = total[width:]
     return found
 
 

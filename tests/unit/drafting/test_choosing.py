@@ -21,7 +21,7 @@ from specbeam.drafting.choosing import (
 )
 from specbeam.drafting.coverage import Calibration, CoverageModel, LevelCoverage
 from specbeam.drafting.mixture import WeightedScorer
-from specbeam.drafting.planner import TreePlanner, best_nodes, cumulative_scores
+from specbeam.drafting.planner import TreePlanner, best_nodes
 from specbeam.drafting.prices import Prices, SearchPrices
 from specbeam.drafting.question import DraftQuestion
 from specbeam.drafting.walk import WalkedLevel, row_costs, walk
@@ -231,7 +231,14 @@ def test_best_nodes_are_those_with_the_largest_sums() -> None:
         for level, nodes in found.items():
             ranked = sorted((-value, node) for (at, node), value in sums.items() if at == level)
             assert nodes.tolist() == [node for _, node in ranked[:2]]
-        np.testing.assert_allclose(cumulative_scores(beams, tree), list(sums.values()))
+        np.testing.assert_allclose(tree.cumulative(beams.scores), list(sums.values()))
+        few = tree.best(beams.scores, 2)
+        kept = best_nodes(trie, beams, few, 99)
+        # Below a node that is left out nothing is kept: what is best of the rest.
+        assert set(kept[2]) == set(found[2])
+        for level, nodes in kept.items():
+            assert len(nodes) <= 2
+            assert (np.isin(nodes, found[level]) | (level > 2)).all()
 
 
 def test_prices_follow_what_is_observed() -> None:
