@@ -12,8 +12,10 @@ from transformers import PreTrainedModel
 
 from specbeam.decoding.upload import upload
 from specbeam.engine.decoder import SlotRows, tree_mask
+from specbeam.engine.graphs import GraphRecorder
 from specbeam.engine.kv_pool import KvGeometry, KvPool
 from specbeam.engine.meter import PassMeter
+from specbeam.engine.static_decoder import StaticDecoder, run_at_once, slot_positions
 from specbeam.engine.transformers_adapter import load_causal_lm, take_apart
 
 _NO_ROWS = np.zeros(0, np.int64)
@@ -33,6 +35,8 @@ class RunnerConfig:
         max_rows: scratch rows of a slot; must hold the rows of one pass plus those kept from
             before.
         max_item_tokens: longest item, L; a catalogue's depth.
+        graphs: whether passes over tree rows have fixed shapes: on CUDA graphs that are replayed,
+            elsewhere the same kernel by kernel; "auto" = on CUDA only.
     """
 
     device: str = "cpu"
@@ -41,6 +45,7 @@ class RunnerConfig:
     max_prompt_tokens: int = 256
     max_rows: int = 512
     max_item_tokens: int = 64
+    graphs: bool | str = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -48,6 +53,8 @@ class RunnerConfig:
             raise ValueError(f"dtype is {self.dtype!r}, not one of {', '.join(DTYPES)}")
         if min(self.slots, self.max_prompt_tokens, self.max_rows, self.max_item_tokens) < 1:
             raise ValueError(f"slots, tokens and rows must be positive: {self}")
+        if self.graphs not in (True, False, "auto"):
+            raise ValueError(f"graphs is {self.graphs!r}, not True, False or 'auto'")
 
 
 class ModelRunner:
@@ -65,6 +72,8 @@ class ModelRunner:
         head_bias: of the LM head, shape (V,); None without one.
         meter: of the passes run.
         pool: the KV slots.
+        static: passes of fixed shapes; None where they are not used.  May be taken away and put
+            back between passes, as benchmarks do.
     """
 
     def __init__(self, model: PreTrainedModel, config: RunnerConfig) -> None:
@@ -87,9 +96,22 @@ class ModelRunner:
         shape = self._decoder.shape
         self.hidden_size = shape.hidden
         positions = config.max_prompt_tokens + config.max_rows
+        graphs = config.graphs is True or (config.graphs == "auto" and self._on_cuda)
+        positions = slot_positions(positions) if graphs else positions
         geometry = KvGeometry(shape.layers, shape.kv_heads, shape.head_dim, positions)
         self.pool = KvPool(config.slots, geometry, self.dtype, self.device)
+        self.static = self._static_decoder() if graphs else None
         self._every_position = torch.arange(config.max_prompt_tokens, device=self.device)
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    def _static_decoder(self) -> StaticDecoder:
+        start = GraphRecorder() if self._on_cuda else run_at_once
+        static = StaticDecoder(self._decoder, self.pool.data, self.config.max_rows, start)
+        self.meter.watch(static)
+        return static
 
     @classmethod
     def load(cls, directory: Path, config: RunnerConfig) -> ModelRunner:
@@ -211,6 +233,9 @@ class ModelRunner:
             ValueError: a position is too large.
         """
         self._check_positions(positions)
+        if self.static is not None:
+            rows: torch.Tensor = self.static(slot, prompt_tokens, tokens, positions, sees)
+            return rows
         end = prompt_tokens + sees.shape[1]
         ids = upload(np.stack([tokens, positions]).astype(np.int64, copy=False), self.device)
         mask = self._mask(sees, prompt_tokens)
