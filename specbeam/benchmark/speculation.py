@@ -56,11 +56,13 @@ class Knowledge:
         calibration: of coverage.
         prices: of the target.
         model_ms: what asking the model drafter takes, a running mean.
+        learns: whether coverage is learned; prices always are.
     """
 
     prices: Prices
     calibration: Calibration = field(default_factory=Calibration)
     model_ms: float = 1.0
+    learns: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ class Speculation:
 
     def _told(self, candidates: UnitedCandidates, turn: Turn) -> None:
         started = time.perf_counter()
-        if turn.scored:
+        if turn.scored and self._knowledge is not None and self._knowledge.learns:
             before, scored = turn.scored[0]
             candidates.settled(before, scored, turn.beams)
         self._choose_s += time.perf_counter() - started
