@@ -104,13 +104,16 @@ class Advisor:
             has_model: Whether there is a draft service.
             has_others: Whether another drafter knows something.
         """
+        may_be_plain = may_be_plain and spec.selection.rule != "RELAXED"
         flows = (*((Flow.PLAIN,) if may_be_plain else ()), *self._flows)
         ways = ways_of(flows, has_model=has_model, has_others=has_others)
         known = self._bundles.setdefault(serving.name, _Known())
         prices = self._prices(known, serving, spec)
         kind = self.kind(serving, spec, filter_kind)
-        if prices is None:
-            # Nothing tells which ways are worth a try: it is the plain one or the fullest.
+        relaxed = spec.selection.rule == "RELAXED"
+        if relaxed or prices is None:
+            # Nothing tells which ways are worth a try: it is the plain one or the fullest. The
+            # relaxed rule's answer depends on the way, so it is always the same.
             ways = ways[: 2 if may_be_plain else 1]
         if not ways:
             return Advice(PLAIN, None, kind, prices)
@@ -119,13 +122,13 @@ class Advisor:
         }
         way = self._arms.choose(kind, floors)
         planner = None
-        if prices is not None and self._plan:
+        if prices is not None and self._plan and not relaxed:
             planner = TreePlanner(
                 serving.trie,
                 spec.beam_width,
                 known.calibration,
                 prices,
-                kind=spec.score_kind,
+                kind=(spec.score_kind, spec.selection.rule),
                 always=not may_be_plain,
             )
         return Advice(way, planner, kind, prices)
@@ -140,7 +143,7 @@ class Advisor:
     def kind(serving: Serving, spec: SessionSpec, filter_kind: str) -> Hashable:
         """Return what the times of a request can be compared by."""
         bucket = prompt_bucket(len(spec.prompt))
-        return serving.name, spec.beam_width, bucket, filter_kind, spec.score_kind
+        return serving.name, spec.beam_width, bucket, filter_kind, spec.selection.rule
 
     def learn(
         self, serving: Serving, advice: Advice, work: TargetWork, search_ms: float, draft_ms: float

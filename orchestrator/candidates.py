@@ -78,7 +78,7 @@ class RequestCandidates:
         Raises:
             Internal: The beams are not in the catalogue.
         """
-        return self.united.tree(beams_of(self.united.trie, beams), proposals)
+        return self.united.tree(self._beams(beams), proposals)
 
     def settled(self, before: BeamPaths, scored: ScoredTree | None, after: BeamPaths) -> None:
         """See `Candidates`.
@@ -87,8 +87,12 @@ class RequestCandidates:
             Internal: The beams are not in the catalogue.
         """
         if self.plans and len(after):
-            trie = self.united.trie
-            self.united.settled(beams_of(trie, before), scored, beams_of(trie, after))
+            self.united.settled(self._beams(before), scored, self._beams(after))
+
+    def _beams(self, beams: BeamPaths) -> Beams:
+        if not beams.level:
+            return Beams.root(self.united.selection)
+        return beams_of(self.united.trie, beams)
 
 
 def beams_of(trie: ItemTrie, beams: BeamPaths) -> Beams:
@@ -100,6 +104,6 @@ def beams_of(trie: ItemTrie, beams: BeamPaths) -> Beams:
     if not beams.level:
         return Beams.root()
     try:
-        return Beams.from_paths(trie, beams.tokens, beams.scores)
+        return Beams.from_paths(trie, beams.tokens, beams.scores, beams.ranks)
     except ValueError as error:
         raise Internal() from error

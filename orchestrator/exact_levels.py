@@ -43,9 +43,8 @@ def tree_paths(beams: BeamPaths, tree: CandidateTree | ScoredTree) -> tuple[np.n
 def exact_levels(before: BeamPaths, turn: TargetTurn, beam_width: int) -> dict[int, BeamPaths]:
     """Return the exact beams by level, of the levels that a turn settled, ascending.
 
-    The last one is told by the target. Those passed on the way are the best of what it reported,
-    whose scores are rounded to single precision: of two prefixes as near as that, either may be
-    taken for the last beam of such a level. Levels that were not reported are left out.
+    The last one is told by the target. Those passed on the way are the first it reported of their
+    level, with scores rounded to single precision. Levels that were not reported are left out.
 
     Args:
         before: The exact beams before the turn.
@@ -60,15 +59,9 @@ def exact_levels(before: BeamPaths, turn: TargetTurn, beam_width: int) -> dict[i
         for level in range(before.level + 1, reached):
             here = np.flatnonzero(levels == level)
             if len(here):
-                found[level] = _best(paths[here, :level], scores[here], beam_width)
+                here = here[:beam_width]
+                by_path = here[np.lexsort(paths[here, :level].T[::-1])]
+                found[level] = BeamPaths(level, paths[by_path, :level], scores[by_path])
     if reached > before.level:
         found[reached] = turn.beams
     return found
-
-
-def _best(paths: np.ndarray, scores: np.ndarray, count: int) -> BeamPaths:
-    """Return the best paths by score, then path, in path order."""
-    by_path = np.lexsort(paths.T[::-1])
-    paths, scores = paths[by_path], scores[by_path]
-    best = np.sort(np.argsort(-scores, kind="stable")[:count])
-    return BeamPaths(paths.shape[1], paths[best], scores[best])

@@ -1,5 +1,6 @@
 """One request from history to items."""
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,12 @@ from orchestrator.flags import Flag
 from orchestrator.history import RequestHistory, load_history
 from orchestrator.pool import TreePool
 from orchestrator.ports import BeamPaths, SessionSpec
-from orchestrator.query import TENANT, Answer, Limits, Query, Speculation
+from orchestrator.query import TENANT, Answer, Limits, Mode, Query, Speculation
 from orchestrator.search import Searcher, SearchJob, SearchOutcome
 from orchestrator.watch import UNWATCHED, SearchWatch, now_ns
 from specbeam.catalog import LeafSpec, RankedItems, rank_items
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.shape import union_shape
 from specbeam.drafting.candidates import UnitedCandidates
 from specbeam.drafting.registry import HEAD, MODEL
@@ -29,6 +31,7 @@ from specbeam.runtime.filter_rules import unknown_tag_violations
 from specbeam.storage import StateStore
 
 _NOTHING = np.zeros(0, np.int32)
+_RULES = {Mode.EXACT_SAMPLING: "GUMBEL", Mode.RELAXED_SAMPLING: "RELAXED"}
 
 # Filters that leave a small part of the catalogue: the trees searched then say little to others.
 SELECTIVE = ("allow", "conditions")
@@ -95,6 +98,7 @@ class Recommender:
         """
         serving = self.bundles.get(query.bundle)
         beam_width, max_rows = self._widths(query, serving)
+        selection = _selection(query)
         began = now_ns()
         started, started_ms = time.perf_counter(), time.time_ns() // 1_000_000
         readable = None if query.speculation is Speculation.OFF else self.pool
@@ -105,8 +109,12 @@ class Recommender:
         trie = serving.trie
         prompt = serving.bundle.template.render(trie.paths(history.prompt_items))
         chosen = await compile_filter(query, serving, history.seen_items)
-        spec = _session_spec(request_id, serving, prompt, beam_width, max_rows, chosen.leaves)
-        pool_nodes = 0 if self.pool is None or chosen.kind in SELECTIVE else self.pool.nodes
+        spec = _session_spec(
+            request_id, serving, prompt, beam_width, max_rows, chosen.leaves, selection
+        )
+        # Laws that are tempered or over fewer children say little to other requests.
+        told = self.pool is not None and chosen.kind not in SELECTIVE and not selection.draws
+        pool_nodes = self.pool.nodes if self.pool is not None and told else 0
         spec = replace(spec, report_nodes=max(pool_nodes, watch.report_nodes))
         watch.span("prompt", began)
         watch.prepared(serving, chosen, spec)
@@ -127,12 +135,17 @@ class Recommender:
             outcome=outcome,
             flags=history.flags + outcome.flags,
             history_ms=history_ms,
+            mode=query.mode,
+            score_kind=spec.score_kind,
+            seed=selection.seed if selection.draws else None,
         )
 
     def _widths(self, query: Query, serving: Serving) -> tuple[int, int]:
         """Return W and the row budget, or say what does not fit the bundle or the target."""
         limits = self.limits()
-        default = serving.bundle.manifest.default_beam_width
+        # More beams change nothing about the first items drawn exactly.
+        drawn = query.mode is Mode.EXACT_SAMPLING
+        default = 0 if drawn else serving.bundle.manifest.default_beam_width
         beam_width = query.beam_width or max(query.num_items, default)
         violations = unknown_tag_violations(
             query.required_tags, serving.trie.tags, "filter.required_tags"
@@ -147,6 +160,10 @@ class Recommender:
             raise InvalidRequest(violations)
         # The default is a choice of ours: it follows the widths, a client's value never does.
         default_rows = max(beam_width, min(self.default_max_rows, limits.max_rows))
+        if query.mode is Mode.RELAXED_SAMPLING:
+            levels = serving.bundle.manifest.item_length - 1
+            drafted = beam_width + levels * (query.drawing.draft_width or 2 * beam_width)
+            default_rows = max(default_rows, min(drafted, limits.max_rows))
         return beam_width, query.max_rows or default_rows
 
     async def _search(
@@ -164,7 +181,7 @@ class Recommender:
         advice = self._advise(query, serving, spec, kind)
         job = SearchJob(spec, serving.fan_outs, budget, watch=watch)
         if advice.way.flow is not Flow.PLAIN:
-            job = await self._with_drafters(job, advice, serving, history)
+            job = await self._with_drafters(query, job, advice, serving, history)
         outcome = await self.searcher.run(job)
         # Without a draft that was wanted it was another way.
         if Flag.NO_DRAFT not in outcome.flags:
@@ -201,7 +218,12 @@ class Recommender:
         return HEAD in self.drafting.names and self.drafting.own_drafter(serving.name)
 
     async def _with_drafters(
-        self, job: SearchJob, advice: Advice, serving: Serving, history: RequestHistory
+        self,
+        query: Query,
+        job: SearchJob,
+        advice: Advice,
+        serving: Serving,
+        history: RequestHistory,
     ) -> SearchJob:
         """Return the job with every drafter that is in use and there."""
         spec, flow = job.spec, advice.way.flow
@@ -221,6 +243,8 @@ class Recommender:
             leaf_filter=await compile_leaves(spec.leaves, serving),
             pool=history.pool,
             planner=advice.planner,
+            selection=spec.selection,
+            draft_width=query.drawing.draft_width or 2 * spec.beam_width,
         )
         return replace(
             job,
@@ -238,6 +262,7 @@ def _session_spec(
     beam_width: int,
     max_rows: int,
     leaves: LeafSpec,
+    selection: Selection,
 ) -> SessionSpec:
     manifest = serving.bundle.manifest
     return SessionSpec(
@@ -245,22 +270,34 @@ def _session_spec(
         tenant=TENANT,
         bundle=serving.name,
         fingerprints=manifest.fingerprints,
-        score_kind=manifest.score_kind,
+        score_kind="TRIE" if selection.draws else manifest.score_kind,
         prompt=prompt,
         beam_width=beam_width,
         leaves=leaves,
         max_rows=max_rows,
         item_length=manifest.item_length,
         vocab_size=manifest.vocab_size,
+        selection=selection,
     )
+
+
+def _selection(query: Query) -> Selection:
+    """Return how beams are chosen; a draw without a seed gets one."""
+    if query.mode is Mode.EXACT_TOPK:
+        return BY_SCORE
+    drawing = query.drawing
+    seed = secrets.randbits(64) if drawing.seed is None else drawing.seed
+    return Selection(_RULES[query.mode], seed, drawing.temperature, drawing.top_k)
 
 
 def _rank(serving: Serving, beams: BeamPaths, num_items: int, chosen: RequestFilter) -> RankedItems:
     trie = serving.trie
     if not len(beams):
-        return RankedItems(_NOTHING, np.zeros(0), _NOTHING, exhausted=num_items > 0)
+        return RankedItems(_NOTHING, np.zeros(0), _NOTHING, num_items > 0, np.zeros(0))
     try:
-        leaves = Beams.from_paths(trie, beams.tokens, beams.scores)
+        leaves = Beams.from_paths(trie, beams.tokens, beams.scores, beams.ranks)
     except ValueError as error:
         raise Internal() from error
-    return rank_items(trie, leaves.nodes, leaves.scores, num_items, chosen.allowed)
+    return rank_items(
+        trie, leaves.nodes, leaves.scores, num_items, chosen.allowed, leaves.rank_values
+    )

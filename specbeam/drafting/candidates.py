@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,13 +12,15 @@ from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.free_nodes import needs_row
 from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.choosing import TreeEstimate
 from specbeam.drafting.drafted_nodes import DraftedNodes
-from specbeam.drafting.mixture import WeightedScorer
+from specbeam.drafting.mixture import WeightedScorer, mix
 from specbeam.drafting.planner import TreePlanner
 from specbeam.drafting.question import DraftQuestion
 from specbeam.drafting.registry import LocalDrafter
+from specbeam.drafting.sampled import draw_tree
 from specbeam.drafting.tree_scorer import TreeScorer
 from specbeam.drafting.union import United, unite
 from specbeam.drafting.verified import VerifiedTree
@@ -40,6 +42,8 @@ class UnitedCandidates:
         pool: verified trees of earlier requests, most alike first.
         alone: make a tree even where no informed drafter speaks.
         planner: chooses the size of trees by expected time; None = the row budget is used up.
+        selection: how the target chooses its beams.
+        draft_width: nodes drawn per level for the relaxed rule.
         nodes: nodes sent, by the drafter that spoke most for them.
         left_out: nodes of proposals that are not in the trie, below such a node, or there twice.
         drafted: what was said of the nodes of the last tree; None before the first.
@@ -55,6 +59,8 @@ class UnitedCandidates:
     pool: tuple[VerifiedTree, ...] = ()
     alone: bool = False
     planner: TreePlanner | None = None
+    selection: Selection = BY_SCORE
+    draft_width: int = 0
     nodes: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
     drafted: DraftedNodes | None = None
@@ -64,7 +70,7 @@ class UnitedCandidates:
     def speaks(self) -> bool:
         """Whether a tree can come of it without a model: some drafter knows this request."""
         if self._speaks is None:
-            question = self._question(Beams.root())
+            question = self._question(Beams.root(self.selection))
             self._speaks = any(
                 (drafter.informed or self.alone) and drafter.scorer(question) is not None
                 for drafter in self.drafters.values()
@@ -86,6 +92,8 @@ class UnitedCandidates:
             return None
         question = self._question(beams)
         sources = self._sources(question, useful)
+        if self.selection.rule == "RELAXED":
+            return self._drawn(question, sources)
         united, estimate = self._unite(question, sources)
         if united is None or not len(united.tree):
             return None
@@ -116,9 +124,31 @@ class UnitedCandidates:
                 return plan.united, plan.estimate
         return unite(question, sources, self.max_rows, self._needs_row), None
 
+    def _drawn(
+        self, question: DraftQuestion, sources: Sequence[WeightedScorer]
+    ) -> CandidateTree | None:
+        """Return a tree drawn from the mixture, with its law: what the relaxed rule verifies."""
+        if not sources:
+            return None
+
+        def mixture(level: int, nodes: np.ndarray) -> np.ndarray:
+            return mix(sources, level, nodes, question).logprobs
+
+        levels = self.trie.depth - 1 - question.beams.level
+        tree = draw_tree(question, mixture, self.draft_width, levels, self.selection)
+        # Who spoke most for a node says nothing here: nodes are drawn from all together.
+        self.nodes["mixture"] += len(tree)
+        return tree if len(tree) else None
+
     def _question(self, beams: Beams) -> DraftQuestion:
         return DraftQuestion(
-            self.trie, beams, self.beam_width, self.history, self.leaf_filter, self.pool
+            self.trie,
+            beams,
+            self.beam_width,
+            self.history,
+            self.leaf_filter,
+            self.pool,
+            self.selection,
         )
 
     def _sources(
@@ -127,6 +157,7 @@ class UnitedCandidates:
         """Return the sources that know something, the one to be reserved first."""
         found = []
         for name, tree in proposals.items():
+            tree = _untempered(tree, self.selection.temperature)
             known = VerifiedTree.join(self.trie, [(question.beams, tree)])
             self.left_out += len(tree) - len(known)
             found.append(WeightedScorer(name, TreeScorer(self.trie, known), weight_of(name)))
@@ -138,3 +169,19 @@ class UnitedCandidates:
 
     def _needs_row(self, level: int, nodes: np.ndarray) -> np.ndarray:
         return needs_row(self.trie, self.score_kind, level, nodes, self.leaf_filter)
+
+
+def _untempered(tree: ScoredTree, temperature: float) -> ScoredTree:
+    """Undo the temperature of a proposal, to be mixed with laws that have none.
+
+    The mass of a node's children stays what it was.
+    """
+    if temperature == 1.0 or not len(tree):
+        return tree
+    tempered = tree.logprobs.astype(np.float64)
+    parent, place = np.unique(tree.parents, return_inverse=True)
+    flat = tempered * temperature
+    mass = np.bincount(place, np.exp(tempered), len(parent))
+    with np.errstate(divide="ignore"):
+        shift = np.log(mass) - np.log(np.bincount(place, np.exp(flat), len(parent)))
+    return replace(tree, logprobs=np.minimum(flat + shift[place], 0.0).astype(np.float32))

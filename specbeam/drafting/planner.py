@@ -174,7 +174,7 @@ class TreePlanner:
 def best_nodes(
     trie: ItemTrie, before: Beams, scored: ScoredTree, width: int
 ) -> dict[int, np.ndarray]:
-    """Return the W best nodes of every level that a target told of, by cumulative score.
+    """Return the exact beams of every level that a target told of: it tells them first.
 
     Args:
         trie: the catalogue.
@@ -185,12 +185,10 @@ def best_nodes(
     nodes, level = node_of_each(
         trie, before, CandidateTree(scored.base_level, scored.parents, scored.tokens)
     )
-    scores = scored.cumulative(before.scores)
-    found = {}
-    for depth in np.unique(level[level > 0]).tolist():
-        here = np.flatnonzero(level == depth)
-        found[depth] = nodes[here[np.argsort(-scores[here], kind="stable")[:width]]]
-    return found
+    return {
+        depth: nodes[np.flatnonzero(level == depth)[:width]]
+        for depth in np.unique(level[level > 0]).tolist()
+    }
 
 
 def _learn(level: WalkedLevel, part: LevelChances, truth: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.costs import CostPoint, CostTable
 from specbeam.decoding.free_nodes import needs_row
@@ -204,41 +205,52 @@ def test_a_later_round_drafts_only_what_was_missed(seed: int) -> None:
     assert len(children) <= len(first)
 
 
-def test_best_nodes_are_those_with_the_largest_sums() -> None:
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        trie = random_trie(rng)
-        beams = random_beams(rng, trie, 1, 3)
-        parents, tokens, sums = [], [], {}
-        numbers = {int(node): number for number, node in enumerate(beams.nodes)}
-        scores = dict(zip(beams.nodes.tolist(), beams.scores.tolist(), strict=True))
-        logprobs, count = [], len(beams)
-        for level in range(1, trie.depth - 1):
-            below, deeper = {}, {}
-            for node, number in numbers.items():
-                first, last = trie.levels[level].first_child_of(np.array([node, node + 1]))
-                for child in range(int(first), int(last)):
-                    parents.append(number)
-                    tokens.append(int(trie.levels[level + 1].tokens_of(np.array([child]))[0]))
-                    logprobs.append(float(-rng.exponential()))
-                    below[child] = count
-                    deeper[child] = scores[node] + float(np.float32(logprobs[-1]))
-                    sums[level + 1, child] = deeper[child]
-                    count += 1
-            numbers, scores = below, deeper
-        tree = ScoredTree(1, np.array(parents), np.array(tokens), np.array(logprobs, np.float32))
-        found = best_nodes(trie, beams, tree, 2)
-        for level, nodes in found.items():
-            ranked = sorted((-value, node) for (at, node), value in sums.items() if at == level)
-            assert nodes.tolist() == [node for _, node in ranked[:2]]
-        np.testing.assert_allclose(tree.cumulative(beams.scores), list(sums.values()))
-        few = tree.best(beams.scores, 2)
-        kept = best_nodes(trie, beams, few, 99)
-        # Below a node that is left out nothing is kept: what is best of the rest.
-        assert set(kept[2]) == set(found[2])
-        for level, nodes in kept.items():
-            assert len(nodes) <= 2
-            assert (np.isin(nodes, found[level]) | (level > 2)).all()
+def _whole_tree(seed: int) -> tuple[ItemTrie, Beams, ScoredTree, dict[tuple[int, int], float]]:
+    """Every node below some beams with a random law; also the sums along every path."""
+    rng = np.random.default_rng(seed)
+    trie = random_trie(rng)
+    beams = random_beams(rng, trie, 1, 3)
+    parents: list[int] = []
+    tokens: list[int] = []
+    logprobs: list[float] = []
+    sums: dict[tuple[int, int], float] = {}
+    numbers = {int(node): number for number, node in enumerate(beams.nodes)}
+    scores = dict(zip(beams.nodes.tolist(), beams.scores.tolist(), strict=True))
+    for level in range(1, trie.depth - 1):
+        below: dict[int, int] = {}
+        deeper: dict[int, float] = {}
+        for node, number in numbers.items():
+            first, last = trie.levels[level].first_child_of(np.array([node, node + 1]))
+            for child in range(int(first), int(last)):
+                below[child] = len(beams) + len(tokens)
+                parents.append(number)
+                tokens.append(int(trie.levels[level + 1].tokens_of(np.array([child]))[0]))
+                logprobs.append(float(np.float32(-rng.exponential())))
+                deeper[child] = sums[level + 1, child] = scores[node] + logprobs[-1]
+        numbers, scores = below, deeper
+    tree = ScoredTree(1, np.array(parents), np.array(tokens), np.array(logprobs, np.float32))
+    return trie, beams, tree, sums
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_add_up_along_paths_and_the_best_are_kept(seed: int) -> None:
+    trie, beams, tree, sums = _whole_tree(seed)
+    np.testing.assert_allclose(tree.cumulative(beams.scores), list(sums.values()))
+    assert best_nodes(trie, beams, tree, 99).keys() == {level for level, _ in sums}
+    kept = best_nodes(trie, beams, tree.best(beams.scores, 2), 99)
+    alive: set[int] = set(beams.nodes.tolist())
+    for level in range(2, trie.depth):
+        ranked = sorted((-value, node) for (at, node), value in sums.items() if at == level)
+        # Below a node that is left out nothing is kept, and nobody takes its place.
+        best = {node for _, node in ranked[:2]}
+        parents = trie.levels[level - 1].parent_of(np.array(sorted(best)))
+        alive = {n for n, p in zip(sorted(best), parents.tolist(), strict=True) if p in alive}
+        assert set(kept.get(level, np.zeros(0)).tolist()) == alive
+
+
+def test_a_parent_that_comes_later_is_none() -> None:
+    tree = ScoredTree(1, np.array([2, 1, 9]), np.zeros(3, np.int64), -np.ones(3, np.float32))
+    np.testing.assert_allclose(tree.cumulative(np.array([-1.0])), [-1, -2, -1])
 
 
 def test_prices_follow_what_is_observed() -> None:
