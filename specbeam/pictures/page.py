@@ -30,6 +30,7 @@ footer{margin-top:36px;color:var(--muted);font-size:12px;overflow-wrap:anywhere}
 .wide svg{max-width:100%;height:auto}}
 @page{size:landscape;margin:12mm}
 """
+_MODE_WORDS = {"exact_topk": "exact top-K"}
 
 
 def explain_page(answer: Recommendation, title: str) -> str:
@@ -84,7 +85,7 @@ def _cards(answer: Recommendation, search: Search) -> Markup:
     told = [
         ("K", str(len(answer.items))),
         ("beams", str(width)),
-        ("mode", answer.mode.replace("_", " ")),
+        ("mode", _MODE_WORDS.get(answer.mode, answer.mode.replace("_", " "))),
         ("flow", work.flow.replace("_", " ")),
         ("passes of the target", str(work.passes)),
         ("tree rows", f"{work.rows:,}"),

@@ -62,7 +62,7 @@ def _panel(level: Level, points: list[Prefix]) -> Markup:
         return PANEL * ((score or 0.0) - low) / (high - low)
 
     parts = [text(0, -12, f"level {level.number}", "head")]
-    for tick in nice_ticks(low, high, 4):
+    for tick in nice_ticks(low, high, 6):
         place, told = at(tick), number(tick, 1)
         parts += [
             line(place, 0, place, PANEL, "grid"),

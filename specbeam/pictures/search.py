@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specbeam.client_debug import DebugNode, DebugRound
 from specbeam.client_types import Recommendation, RecommendedItem
@@ -115,10 +115,7 @@ def search_of(answer: Recommendation) -> Search:
     known: dict[Path, Prefix] = {}
     for number, one in enumerate(rounds):
         for node in one.nodes:
-            prefix = _prefix(node, one, number)
-            # The round that settles a level has the last word on it.
-            if node.tokens not in known or prefix.kind != "unreached":
-                known[node.tokens] = prefix
+            known[node.tokens] = _latest(known.get(node.tokens), _prefix(node, one, number))
     levels = tuple(_level(level, known, rounds) for level in range(1, length))
     sent = sum(node.draft_score is not None for one in rounds for node in one.nodes)
     return Search(levels, length, max(0, answer.work.drafted_nodes - sent))
@@ -176,6 +173,17 @@ def _prefix(node: DebugNode, one: DebugRound, number: int) -> Prefix:
         kind = "own"
     source = "" if node.source == TARGET else node.source
     return Prefix(node.tokens, kind, source, node.draft_score, node.target_score, number)
+
+
+def _latest(old: Prefix | None, new: Prefix) -> Prefix:
+    """The round that settles a level has the last word on it; who drafted it stays known."""
+    if old is None:
+        return new
+    if new.kind == "unreached":
+        return old
+    if new.draft_score is None:
+        return replace(new, source=old.source, draft_score=old.draft_score)
+    return new
 
 
 def _level(number: int, known: dict[Path, Prefix], rounds: tuple[DebugRound, ...]) -> Level:

@@ -62,8 +62,9 @@ def timeline_picture(debug: DebugInfo) -> Markup | None:
         y = TOP + LANE * place
         parts.append(text(LEFT - 12, y + LANE / 2 + 4, name, "small end"))
         parts += [_bar(bar, LEFT + (bar.start_ns - start) * scale, y, scale) for bar in bars]
-    parts.append(text(LEFT, bottom + 38, _summary(debug, start, end), "small muted"))
-    return drawing(WIDTH, bottom + 50, *parts, label="What happened when, in milliseconds")
+    parts.append(_key(debug, bottom + 42))
+    parts.append(text(LEFT, bottom + 66, _summary(debug, start, end), "small muted"))
+    return drawing(WIDTH, bottom + 78, *parts, label="What happened when, in milliseconds")
 
 
 def busy_ns(intervals: Sequence[tuple[int, int]]) -> int:
@@ -112,6 +113,18 @@ def _grid(start: int, end: int, scale: float, bottom: float) -> Markup:
         parts.append(line(x, TOP - 6, x, bottom, "grid"))
         told = f"{number(tick, decimals)}{' ms' if tick == ticks[-1] else ''}"
         parts.append(text(x, bottom + 16, told, "tiny mid muted num"))
+    return join(parts)
+
+
+def _key(debug: DebugInfo, y: float) -> Markup:
+    """Return the colours of what the orchestrator does by itself, with its milliseconds."""
+    parts, x = [], LEFT
+    for name in _LANES[0][1]:
+        spent = [span.end_ns - span.start_ns for span in debug.spans if span.name == name]
+        if spent:
+            told = f"{SPAN_WORDS[name]} {number(sum(spent) / 1e6, 1)} ms"
+            parts += [rect(x, y - 10, 12, 12, f"s-{name}"), text(x + 18, y, told, "small")]
+            x += 42 + 6.2 * len(told)
     return join(parts)
 
 

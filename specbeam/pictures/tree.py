@@ -121,8 +121,9 @@ def _bands(answer: Recommendation, search: Search) -> Markup:
     for at, one in enumerate(rounds, start=1):
         first, last = _x(one.base_level) - _DOT, _x(one.level - 1) - _DOT
         last += ITEM_WIDTH if one.level == search.item_length else COLUMN_WIDTH - 12
-        full = f"round {at}: {one.step}, {one.rows} rows, {number(one.forward_ms, 1)} ms in passes"
-        brief = f"{at}: {one.step} · {one.rows} rows · {number(one.forward_ms, 1)} ms"
+        rows = f", {one.rows} rows" if one.rows else ""
+        full = f"round {at}: {one.step}{rows}, {number(one.forward_ms, 1)} ms in passes"
+        brief = f"{at}: {one.step}{rows}, {number(one.forward_ms, 1)} ms"
         label = full if last - first > 250 else brief
         bar = rect(first, 2, last - first, 24, "band", element("title", full))
         parts += [bar, text(first + 10, 18, label, "small strong")]
