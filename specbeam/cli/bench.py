@@ -13,6 +13,7 @@ import numpy as np
 
 from specbeam.cli.bench_catalog import catalog
 from specbeam.cli.bench_drafters import drafters, pool
+from specbeam.cli.bench_plot import plot
 from specbeam.cli.output import print_table, progress_console, report
 
 EXAMPLES = """
@@ -57,6 +58,7 @@ def bench() -> None:
 bench.add_command(catalog)
 bench.add_command(drafters)
 bench.add_command(pool)
+bench.add_command(plot)
 
 
 @bench.command(epilog=EXAMPLES)

@@ -66,6 +66,10 @@ svg.pic .end{text-anchor:end} svg.pic .mid{text-anchor:middle}
 .edge.winner{stroke:var(--winner);stroke-opacity:.9;stroke-width:1.8}
 .edge.dashed{stroke-dasharray:2 3}
 .band{fill:var(--panel);stroke:var(--line)} .track{fill:var(--line)}
+.way{fill:none;stroke-width:1.6;stroke-opacity:.8}
+.front{fill:none;stroke:var(--muted);stroke-width:5;stroke-opacity:.25}
+.quiet{opacity:.4}
+.plain{stroke:var(--fg);stroke-width:1.2;stroke-dasharray:6 4}
 .axis{stroke:var(--muted);stroke-width:1;fill:none} .grid{stroke:var(--line);stroke-width:1}
 .s-target{fill:var(--c0)} .s-draft{fill:var(--c1)} .s-tree{fill:var(--c2)}
 .s-history{fill:var(--c3)} .s-prompt{fill:var(--c4)} .s-rank{fill:var(--c5)}
@@ -81,7 +85,7 @@ def stylesheet() -> Markup:
         f"@media (prefers-color-scheme:dark){{.pic{{{_variables(_DARK)}}}}}\n"
         f"@media print{{.pic{{{_variables(_LIGHT)}}}"
         "*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}\n"
-        f"{_RULES}{colours}"
+        f"{colours}{_RULES}"
     )
 
 
