@@ -1,0 +1,98 @@
+"""Exact beams that were settled inside a turn, against dictionaries and sorted lists."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from orchestrator.exact_levels import cumulative_scores, exact_levels, tree_paths
+from orchestrator.ports import ROOT, BeamPaths, TargetTurn
+from specbeam.catalog import PAD
+from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.tree import CandidateTree
+
+Path = tuple[int, ...]
+
+
+@dataclass
+class Grown:
+    """A random scored tree, and the same as a dictionary."""
+
+    beams: BeamPaths
+    tree: ScoredTree
+    scores: dict[Path, float]
+
+
+def _grow(seed: int, *, base: int, levels: int, count: int) -> Grown:
+    rng = np.random.default_rng(seed)
+    width = int(rng.integers(1, 5)) if base else 1
+    paths = {tuple(rng.integers(0, 9, base).tolist()) for _ in range(width)}
+    ordered = sorted(paths)
+    tokens = np.array(ordered, np.int64).reshape(len(ordered), base)
+    beams = BeamPaths(base, tokens, -rng.random(len(ordered)))
+    nodes = list(zip(ordered, beams.scores.tolist(), strict=True))
+    parents, added, logprobs, scores = [], [], [], {}
+    first = 0
+    for _ in range(levels):
+        last = len(nodes)
+        for _ in range(count):
+            parent = int(rng.integers(first, last))
+            path = (*nodes[parent][0], int(rng.integers(0, 30)))
+            if path in scores:
+                continue
+            # Ties on purpose.
+            logprob = -float(rng.integers(1, 8)) / 4
+            parents.append(parent)
+            added.append(path[-1])
+            logprobs.append(logprob)
+            scores[path] = nodes[parent][1] + logprob
+            nodes.append((path, scores[path]))
+        first = last
+    tree = ScoredTree(
+        base, np.array(parents, np.int64), np.array(added, np.int64), np.array(logprobs, np.float32)
+    )
+    return Grown(beams, tree, scores)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_levels_are_the_best_reported_prefixes(seed: int) -> None:
+    base, levels = seed % 3, 1 + seed % 4
+    grown = _grow(seed, base=base, levels=levels, count=12)
+    width = 1 + seed % 6
+    reached = BeamPaths(base + levels + 1, np.zeros((1, base + levels + 1), np.int64), np.zeros(1))
+    turn = TargetTurn(reached, False, scored=grown.tree)
+    found = exact_levels(grown.beams, turn, width)
+    assert list(found)[-1] == reached.level and found[reached.level] is reached
+    for level in range(base + 1, reached.level):
+        here = [(path, score) for path, score in grown.scores.items() if len(path) == level]
+        best = sorted(here, key=lambda one: (-one[1], one[0]))[:width]
+        want = dict(sorted(best))
+        assert list(map(tuple, found[level].tokens.tolist())) == list(want)
+        np.testing.assert_allclose(found[level].scores, list(want.values()), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_paths_and_scores_of_nodes(seed: int) -> None:
+    grown = _grow(seed, base=seed % 2, levels=3, count=9)
+    levels, paths = tree_paths(grown.beams, grown.tree)
+    read = [tuple(path[:level]) for level, path in zip(levels, paths.tolist(), strict=True)]
+    assert dict(zip(read, cumulative_scores(grown.beams, grown.tree), strict=True)) == (
+        pytest.approx(grown.scores)
+    )
+    behind = [path[level:] for level, path in zip(levels, paths.tolist(), strict=True)]
+    assert all(token == PAD for path in behind for token in path)
+
+
+def test_nodes_without_a_sound_parent_have_no_level() -> None:
+    tree = CandidateTree(0, np.array([0, 5, -1, 2]), np.array([7, 8, 9, 10]))
+    levels, _ = tree_paths(ROOT, tree)
+    assert levels.tolist() == [1, -1, -1, -1]
+
+
+def test_unreported_levels_are_left_out() -> None:
+    beams = BeamPaths(3, np.zeros((2, 3), np.int64), np.zeros(2))
+    assert list(exact_levels(ROOT, TargetTurn(beams, False), 2)) == [3]
+    # Resuming a session settles nothing.
+    assert exact_levels(beams, TargetTurn(beams, False), 2) == {}
+    other = ScoredTree(1, np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.float32))
+    assert list(exact_levels(ROOT, TargetTurn(beams, False, scored=other), 2)) == [3]
