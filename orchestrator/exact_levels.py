@@ -78,6 +78,28 @@ def exact_levels(before: BeamPaths, turn: TargetTurn, beam_width: int) -> dict[i
     return found
 
 
+def best_nodes(beams: BeamPaths, tree: ScoredTree, count: int) -> ScoredTree:
+    """Return what a target would have reported that was asked for fewer nodes.
+
+    Args:
+        beams: What the tree hangs from.
+        tree: As reported: parents are exact beams of their level.
+        count: Most nodes of a level, at least W.
+    """
+    levels, paths = tree_paths(beams, tree)
+    scores = cumulative_scores(beams, tree)
+    order = np.lexsort((*paths.T[::-1], -scores, levels))
+    ordered = levels[order]
+    rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    kept = np.zeros(len(beams) + len(tree), bool)
+    kept[: len(beams)] = True
+    kept[len(beams) + order[(rank < count) & (ordered >= 0)]] = True
+    places = np.flatnonzero(kept[len(beams) :])
+    renumbered = np.cumsum(kept) - 1
+    parents = renumbered[tree.parents[places]]
+    return ScoredTree(tree.base_level, parents, tree.tokens[places], tree.logprobs[places])
+
+
 def _best(paths: np.ndarray, scores: np.ndarray, count: int) -> BeamPaths:
     """Return the best paths by score, then path, in path order."""
     by_path = np.lexsort(paths.T[::-1])

@@ -9,6 +9,7 @@ import numpy as np
 from orchestrator.auto import SpeculationChooser, prompt_bucket
 from orchestrator.bundles import BundleTable, Serving
 from orchestrator.candidates import RequestCandidates
+from orchestrator.exact_levels import best_nodes
 from orchestrator.filtering import RequestFilter, compile_filter, compile_leaves
 from orchestrator.flags import Flag
 from orchestrator.history import RequestHistory, load_history
@@ -114,9 +115,12 @@ class Recommender:
         outcome = await self._search(query, serving, spec, budget, chosen.kind, history, watch)
         began = now_ns()
         ranked = _rank(serving, outcome.beams, query.num_items, chosen)
-        # What was reported for a watch alone is more, or other, than the pool keeps.
-        if self.pool is not None and spec.report_nodes == pool_nodes:
+        if self.pool is not None and pool_nodes:
             scored = outcome.work.scored
+            if spec.report_nodes > pool_nodes:
+                # A watch asked for more than the pool keeps.
+                count = max(pool_nodes, beam_width)
+                scored = [(beams, best_nodes(beams, tree, count)) for beams, tree in scored]
             self.pool.offer(serving, query.user_id, history.prompt_items, scored, started_ms)
         entries = await serving.items.entries(ranked.items) if query.include_metadata else ()
         watch.span("rank", began)

@@ -1,15 +1,22 @@
 """Exact beams that were settled inside a turn, against dictionaries and sorted lists."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from orchestrator.exact_levels import cumulative_scores, exact_levels, tree_paths
+from orchestrator.exact_levels import best_nodes, cumulative_scores, exact_levels, tree_paths
 from orchestrator.ports import ROOT, BeamPaths, TargetTurn
 from specbeam.catalog import PAD
+from specbeam.decoding.beams import Beams
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
+from specbeam.drafting.verified import VerifiedTree
+from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
+from specbeam.engine.session import BeamSession
+from specbeam.model_service.loading import scoring_of
+from tests.bundles import tiny_bundle
 
 Path = tuple[int, ...]
 
@@ -96,3 +103,39 @@ def test_unreported_levels_are_left_out() -> None:
     assert exact_levels(beams, TargetTurn(beams, False), 2) == {}
     other = ScoredTree(1, np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.float32))
     assert list(exact_levels(ROOT, TargetTurn(beams, False, scored=other), 2)) == [3]
+
+
+@pytest.mark.parametrize("report", [8, 20, 48])
+@pytest.mark.parametrize("score_kind", ["VOCAB", "TRIE"])
+def test_best_nodes_are_what_fewer_would_have_been(report: int, score_kind: str) -> None:
+    bundle = tiny_bundle(score_kind=score_kind)
+    config = RunnerConfig("cpu", "fp64", 1, bundle.max_prompt_tokens, 1024)
+    runner = ModelRunner.load(bundle.target_dir, config)
+    model = SearchModel.of(runner, bundle.trie, scoring_of(bundle.manifest))
+    prompt = bundle.template.render(bundle.trie.paths(np.array([3, 14, 15])))
+    reported = [_reports(model, prompt, count) for count in (report, 1024)]
+    assert len(reported[0]) == len(reported[1]) >= 3
+    for (before, fewer), (_, more) in zip(*reported, strict=True):
+        beams = BeamPaths(before.level, before.paths(bundle.trie).astype(np.int64), before.scores)
+        cut = best_nodes(beams, more, max(report, 8))
+        want, found = (VerifiedTree.join(bundle.trie, [(before, t)]) for t in (fewer, cut))
+        assert found.encode() == want.encode()
+
+
+def _reports(model: SearchModel, prompt: np.ndarray, count: int) -> list[tuple[Beams, ScoredTree]]:
+    found: list[tuple[Beams, ScoredTree]] = []
+    with closing(BeamSession(model, 8, report_nodes=count)) as session:
+        found += session.open(prompt).scored
+        while not session.finished:
+            found += session.plain_step().scored
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_trees_of_several_levels_stay_whole_when_they_are_cut(seed: int) -> None:
+    grown = _grow(seed, base=seed % 2, levels=1, count=15)
+    count = 1 + seed % 9
+    cut = best_nodes(grown.beams, grown.tree, count)
+    levels, paths = tree_paths(grown.beams, cut)
+    found = {tuple(path[:level]) for level, path in zip(levels, paths.tolist(), strict=True)}
+    assert found == set(sorted(grown.scores, key=lambda p: (-grown.scores[p], p))[:count])
