@@ -7,7 +7,7 @@ from orchestrator.ports import BeamPaths
 from specbeam.catalog import ItemTrie
 
 # Items looked at for one preview; where there are more, an even part of the worst beams is.
-MAX_LOOKED_AT = 32_768
+MAX_LOOKED_AT = 16_384
 
 
 def items_below(trie: ItemTrie, beams: BeamPaths) -> tuple[np.ndarray, np.ndarray]:
@@ -63,8 +63,9 @@ def guess_items(
     of_beam = np.bincount(row, popularity, len(beams))
     probability = np.exp(beams.scores[order] - beams.scores.max())
     weight = probability[row] * popularity / of_beam[row]
-    best = np.lexsort((items, -weight))[:num_items]
-    guesses: np.ndarray = items[best]
+    place = max(0, len(weight) - num_items)
+    heavy = np.flatnonzero(weight >= np.partition(weight, place)[place])
+    guesses: np.ndarray = items[heavy[np.lexsort((items[heavy], -weight[heavy]))[:num_items]]]
     return guesses
 
 

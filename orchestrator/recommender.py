@@ -123,7 +123,8 @@ class Recommender:
         ranked = _rank(serving, outcome.beams, query.num_items, chosen)
         if self.pool is not None and pool_nodes:
             scored = outcome.work.scored
-            self.pool.offer(serving, query.user_id, history.prompt_items, scored, started_ms)
+            items = history.prompt_items
+            self.pool.offer(serving, query.user_id, items, scored, started_ms, beam_width)
         entries = await serving.items.entries(ranked.items) if query.include_metadata else ()
         watch.span("rank", began)
         return Answer(

@@ -15,6 +15,7 @@ from specbeam.cli.bench_catalog import catalog
 from specbeam.cli.bench_drafters import drafters, pool
 from specbeam.cli.bench_pareto import pareto
 from specbeam.cli.bench_widen import widen
+from specbeam.cli.bench_plot import plot
 from specbeam.cli.output import print_table, progress_console, report
 
 EXAMPLES = """
@@ -61,6 +62,7 @@ bench.add_command(drafters)
 bench.add_command(pool)
 bench.add_command(pareto)
 bench.add_command(widen)
+bench.add_command(plot)
 
 
 @bench.command(epilog=EXAMPLES)
