@@ -40,6 +40,15 @@ def level_law(
     )
 
 
+def passing(p: Law[Outcome], q: Law[Outcome], draft_width: int, width: int) -> Fraction:
+    """Probability that a level is accepted and its round goes on."""
+    drafts = sets_without_replacement(q, draft_width)
+    went = mapped(
+        then(drafts, lambda drafted: verified(p, q, drafted, width)), lambda step: step[1]
+    )
+    return went.get(True, ZERO)
+
+
 def verified(
     p: Mapping[Outcome, Fraction],
     q: Mapping[Outcome, Fraction],
@@ -111,13 +120,17 @@ class _Round:
 
     Attributes:
         beams: the target's beams of the level reached.
-        drafted: parents of what the draft drew on the next level; None when the round is over.
+        parents: what the draft draws below: all it drew on that level, accepted or not.
         base: the beams that the round started from; the draft knows their scores.
     """
 
     beams: Beam
-    drafted: Beam | None
+    parents: Beam
     base: Beam
+
+
+_ROOT: Beam = frozenset({()})
+_START: Law[_Round] = {_Round(_ROOT, _ROOT, _ROOT): ONE}
 
 
 def items_law(p: TreeLaw, q: TreeLaw, draft_width: int, width: int) -> Law[Beam]:
@@ -125,26 +138,18 @@ def items_law(p: TreeLaw, q: TreeLaw, draft_width: int, width: int) -> Law[Beam]
 
     Every round drafts all levels below its beams but the items' last one.
     """
-    root: Beam = frozenset({()})
-    states: Law[_Round] = {_Round(root, root, root): ONE}
-    for level in range(p.depth):
-        last = level + 1 == p.depth
-        states = then(
-            states,
-            lambda state, last=last: _plain_step(p, state, width)
-            if last
-            else _drafted_step(p, q, state, draft_width, width),
-        )
-    return mapped(states, lambda state: state.beams)
+    states = _START
+    for _ in range(p.depth - 1):
+        states = then(states, lambda state: _drafted_step(p, q, state, draft_width, width))
+    return mapped(then(states, lambda state: _plain_step(p, state, width)), _beams_of)
 
 
 def beam_sampling(p: TreeLaw, width: int) -> Law[Beam]:
     """Law of plain beam sampling: W draws without replacement on every level, fresh noise."""
-    root: Beam = frozenset({()})
-    states: Law[_Round] = {_Round(root, root, root): ONE}
+    states = _START
     for _ in range(p.depth):
         states = then(states, lambda state: _plain_step(p, state, width))
-    return mapped(states, lambda state: state.beams)
+    return mapped(states, _beams_of)
 
 
 def _plain_step(p: TreeLaw, state: _Round, width: int) -> Law[_Round]:
@@ -157,19 +162,21 @@ def _drafted_step(
     p: TreeLaw, q: TreeLaw, state: _Round, draft_width: int, width: int
 ) -> Law[_Round]:
     """Draw below all drafted parents, verify; a repaired level begins a new round."""
-    parents = state.beams if state.drafted is None else state.drafted
-    base = state.base if state.drafted is not None else state.beams
-    target, draft = _joint(p, state.beams), _draft_joint(p, q, base, parents)
+    target = _joint(p, state.beams)
+    draft = _draft_joint(p, q, state.base, state.parents)
 
     def after(drafted: Beam) -> Law[_Round]:
-        return mapped(
-            verified(target, draft, drafted, width),
-            lambda step: _Round(step[0], drafted, base)
-            if step[1]
-            else _Round(step[0], step[0], step[0]),
-        )
+        def next_round(step: tuple[Beam, bool]) -> _Round:
+            beams, go_on = step
+            return _Round(beams, drafted, state.base) if go_on else _Round(beams, beams, beams)
+
+        return mapped(verified(target, draft, drafted, width), next_round)
 
     return then(sets_without_replacement(draft, draft_width), after)
+
+
+def _beams_of(state: _Round) -> Beam:
+    return state.beams
 
 
 def _joint(p: TreeLaw, beams: Beam) -> Law[Path]:

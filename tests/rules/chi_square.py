@@ -1,0 +1,36 @@
+"""Counts against exact laws."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from fractions import Fraction
+from typing import TypeVar
+
+from scipy import stats
+
+Outcome = TypeVar("Outcome", bound=Hashable)
+# Cells that are expected less often are counted as one.
+MIN_EXPECTED = 20
+
+
+def chi_square_p(counts: Mapping[Outcome, int], law: Mapping[Outcome, Fraction]) -> float:
+    """Chance of counts as far from a law as these, if they were drawn from it.
+
+    0 where something was counted that the law excludes.
+    """
+    draws = sum(counts.values())
+    if any(not law.get(outcome) for outcome in counts):
+        return 0.0
+    observed, expected = [0.0], [0.0]
+    for outcome, mass in law.items():
+        wanted, seen = float(mass) * draws, counts.get(outcome, 0)
+        if wanted >= MIN_EXPECTED:
+            observed.append(seen)
+            expected.append(wanted)
+        else:
+            observed[0] += seen
+            expected[0] += wanted
+    if expected[0] == 0:
+        observed, expected = observed[1:], expected[1:]
+    total = sum(expected)
+    return float(stats.chisquare(observed, [wanted * draws / total for wanted in expected]).pvalue)
