@@ -9,10 +9,22 @@ import torch
 
 from specbeam.catalog import PAD, ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.device_steps import Step, read_back, read_children
-from specbeam.decoding.expansion import Allowed, Expansion, ScoredLevel, Verified
+from specbeam.decoding.device_steps import (
+    DeviceBeams,
+    Step,
+    read_back,
+    read_children,
+    read_scored,
+)
+from specbeam.decoding.draft_laws import DraftLaws
+from specbeam.decoding.expansion import NO_LAWS, Allowed, Expansion, ScoredLevel, Verified
+from specbeam.decoding.host_expansion import HostExpansion
+from specbeam.decoding.noise import prefix_keys
 from specbeam.decoding.reporting import join_scored
 from specbeam.decoding.scoring import LevelScores, Scoring
+from specbeam.decoding.selection import Selection
+from specbeam.decoding.torch_laws import shaped_logits
+from specbeam.decoding.torch_noise import child_keys, conditional_ranks, gumbels, upload_keys
 from specbeam.decoding.upload import upload
 
 # Copies of shared leaf counts kept on the device (4 bytes a leaf each).
@@ -56,6 +68,10 @@ class DeviceExpansion(Expansion[torch.Tensor]):
         self._slots = [torch.arange(max(level.max_children, 1), device=device) for level in levels]
         # Named filters are shared between requests; so are their copies here.
         self._counts: dict[int, tuple[np.ndarray, torch.Tensor]] = {}
+
+    def _score_by(self, scoring: Scoring) -> None:
+        super()._score_by(scoring)
+        self._host: HostExpansion | None = None  # made where a rule wants it
 
     def _int32(self, array: np.ndarray | list[int]) -> torch.Tensor:
         return torch.from_numpy(np.array(array, np.int32)).to(self.device)
@@ -111,6 +127,8 @@ class DeviceExpansion(Expansion[torch.Tensor]):
         columns = scores.columns.device(tokens.clamp_(min=0))
         found = scores.values.gather(1, columns).masked_fill(~alive, -torch.inf)
         if scores.over_children:
+            if allowed.selection.shapes_laws:
+                found = shaped_logits(found, allowed.selection)
             found = torch.log_softmax(found, dim=-1).masked_fill_(~alive, -torch.inf)
         return ScoredLevel(nodes, found)
 
@@ -135,8 +153,11 @@ class DeviceExpansion(Expansion[torch.Tensor]):
         width: int,
         allowed: Allowed,
         report: int = 0,
+        laws: DraftLaws = NO_LAWS,
     ) -> Verified:
         """See `Expansion.verify`; computed to the deepest possible level with flags, read once."""
+        if allowed.selection.draws and not allowed.selection.perturbs:
+            return self._verify_on_host(beams, scored, width, allowed, report, laws)
         steps = self.walk(beams, scored, width, allowed, report)
         decided = read_back(beams.level, steps)
         levels = decided.level - beams.level
@@ -153,19 +174,41 @@ class DeviceExpansion(Expansion[torch.Tensor]):
         report: int = 0,
     ) -> list[Step]:
         """Queue every level that may turn out to be decided; nothing is read from the device."""
-        nodes, scores = self._tensor(beams.nodes), self._tensor(beams.scores, np.float64)
-        level = beams.level
+        here, level = self._upload_beams(beams, allowed.selection), beams.level
         steps: list[Step] = []
         while level < self.depth and (level in scored or self._has_free_nodes):
-            logprobs, known = self._known(level, nodes, scored.get(level), allowed.bound)
-            complete = (known | torch.isneginf(scores)).all()
+            logprobs, known = self._known(level, here.nodes, scored.get(level), allowed.bound)
+            complete = (known | torch.isneginf(here.scores)).all()
+            below, chosen = self._expand(level, here, logprobs, width)
             children = None
             if report and level + 1 < self.depth:
-                children = self._best_children(level, nodes, scores, logprobs, report)
-            nodes, scores = self._expand(level, nodes, scores, logprobs, width)
-            steps.append(Step(nodes, scores, complete, children))
-            level += 1
+                children = self._best_children(level, here, logprobs, report, chosen, below)
+            steps.append(Step(below.nodes, below.scores, complete, children, below.ranks))
+            here, level = below, level + 1
         return steps
+
+    def _upload_beams(self, beams: Beams, selection: Selection) -> DeviceBeams:
+        nodes, scores = self._tensor(beams.nodes), self._tensor(beams.scores, np.float64)
+        if not selection.perturbs:
+            return DeviceBeams(nodes, scores)
+        ranks = self._tensor(beams.rank_values, np.float64)
+        keys = upload_keys(prefix_keys(selection.seed, beams.paths(self.trie)), self.device)
+        return DeviceBeams(nodes, scores, ranks, keys)
+
+    def _verify_on_host(
+        self,
+        beams: Beams,
+        scored: dict[int, ScoredLevel[torch.Tensor]],
+        width: int,
+        allowed: Allowed,
+        report: int,
+        laws: DraftLaws,
+    ) -> Verified:
+        """Decide levels by a rule that has no form for the device; read once all the same."""
+        if self._host is None:
+            self._host = HostExpansion(self.trie, self.scoring)
+        allowed_there = self._host.allow(allowed.leaf_filter, allowed.selection)
+        return self._host.verify(beams, read_scored(scored), width, allowed_there, report, laws)
 
     def _known(
         self,
@@ -196,39 +239,57 @@ class DeviceExpansion(Expansion[torch.Tensor]):
     def _expand(
         self,
         level: int,
-        nodes: torch.Tensor,
-        scores: torch.Tensor,
+        here: DeviceBeams,
         logprobs: torch.Tensor,
         width: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One exact beam step in a shape known on the host; dead beams score -inf."""
+    ) -> tuple[DeviceBeams, torch.Tensor]:
+        """One exact beam step in a shape known on the host; dead beams score -inf.
+
+        Also returns the positions of the beams among all children.
+        """
+        nodes, scores = here.nodes, here.scores
         candidates = (scores[:, None] + logprobs.to(torch.float64)).reshape(-1)
+        values, keys = candidates, None
+        if here.ranks is not None and here.keys is not None:
+            index, _ = self._children(level, nodes, None)
+            keys = child_keys(here.keys, self._token[level + 1][index].long())
+            free = candidates.view(logprobs.shape)
+            values = conditional_ranks(here.ranks, free, gumbels(keys)).reshape(-1)
         wanted = min(self.beam_width(level + 1, width), len(candidates))
-        chosen = select_top(candidates, wanted)
+        chosen = select_top(values, wanted)
         fan_out = logprobs.shape[1]
         parent = torch.div(chosen, fan_out, rounding_mode="floor")
         next_nodes = self._first_child[level][nodes[parent]] + (chosen - parent * fan_out)
         next_scores = candidates[chosen]
         # A dead position may point past its parent's children; node 0 keeps gathers in range.
-        return torch.where(torch.isneginf(next_scores), 0, next_nodes), next_scores
+        next_nodes = torch.where(torch.isneginf(next_scores), 0, next_nodes)
+        if keys is None:
+            return DeviceBeams(next_nodes, next_scores), chosen
+        keys = keys.reshape(-1)[chosen]
+        return DeviceBeams(next_nodes, next_scores, values[chosen], keys), chosen
 
     def _best_children(
         self,
         level: int,
-        nodes: torch.Tensor,
-        scores: torch.Tensor,
+        here: DeviceBeams,
         logprobs: torch.Tensor,
         count: int,
+        chosen: torch.Tensor,
+        below: DeviceBeams,
     ) -> torch.Tensor:
-        """Children of exact beams to report; see `Step.children`."""
-        of_children = logprobs.to(torch.float64)
+        """Children of exact beams to report, the next beams among them; see `Step.children`."""
+        nodes, scores, of_children = here.nodes, here.scores, logprobs.to(torch.float64)
         candidates = (scores[:, None] + of_children).reshape(-1)
-        best = select_top(candidates, min(count, len(candidates)))
+        order = below.scores if below.ranks is None else below.ranks
+        first = torch.where(torch.isneginf(order), order, torch.inf)
+        among = torch.isposinf(candidates.scatter(0, chosen, first))
+        best = select_top(candidates.scatter(0, chosen, first), min(count, len(candidates)))
+        candidates = candidates.scatter(0, chosen, order)
         parent = torch.div(best, logprobs.shape[1], rounding_mode="floor")
         child = self._first_child[level][nodes[parent]] + (best - parent * logprobs.shape[1])
         # Dead beams stand between live ones; the host knows the live ones only.
         place = (~torch.isneginf(scores)).cumsum(0) - 1
-        told = place[parent], child, candidates[best], of_children.reshape(-1)[best]
+        told = place[parent], child, candidates[best], of_children.reshape(-1)[best], among[best]
         return torch.stack([values.double() for values in told])
 
     @torch.inference_mode()

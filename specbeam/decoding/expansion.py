@@ -8,17 +8,23 @@ follow the same rules and are compared with the same reference.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.draft_laws import DraftLaws
 from specbeam.decoding.free_nodes import alive_children, needs_row
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.scoring import LevelScores, Scoring
+from specbeam.decoding.selection import Selection
+
+BY_SCORE = Selection()
+NO_LAWS: DraftLaws = {}
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
@@ -54,15 +60,17 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """One request's filter, as the host asks it.
+    """One request's filter, as the host asks it, and its selection.
 
     Attributes:
         leaf_filter: the compiled filter; None = everything is allowed.
         bound: the implementation's own form of it.
+        selection: how beams are chosen.
     """
 
     leaf_filter: LeafFilter | None
     bound: Any
+    selection: Selection = BY_SCORE
 
 
 class Expansion(ABC, Generic[Array]):
@@ -77,17 +85,33 @@ class Expansion(ABC, Generic[Array]):
         """Keep the catalogue and the score convention."""
         self.trie = trie
         self.depth = trie.depth
+        self._score_by(scoring)
+
+    def _score_by(self, scoring: Scoring) -> None:
         self.scoring = scoring
         self._forced_is_free = scoring.kind == "TRIE"
-        self._has_free_nodes = self._forced_is_free or trie.has_padding
+        self._has_free_nodes = self._forced_is_free or self.trie.has_padding
 
     def beam_width(self, level: int, width: int) -> int:
         """Return how many beams level `level` can hold at most."""
         return min(width, self.trie.levels[level].num_nodes)
 
-    def allow(self, leaf_filter: LeafFilter | None) -> Allowed:
-        """Prepare a request's filter; None allows everything."""
-        return Allowed(leaf_filter, None if leaf_filter is None else self._bind(leaf_filter))
+    def under(self, kind: str) -> Self:
+        """Return the same catalogue under another score convention; every array is shared."""
+        other = copy(self)
+        other._score_by(Scoring(kind, self.scoring.codebooks))
+        return other
+
+    def allow(self, leaf_filter: LeafFilter | None, selection: Selection = BY_SCORE) -> Allowed:
+        """Prepare a request's filter and selection; None allows everything.
+
+        Raises:
+            ValueError: the selection draws items and scores are no law over items.
+        """
+        if selection.draws and self.scoring.kind != "TRIE":
+            raise ValueError(f"rule {selection.rule} needs TRIE scores, not {self.scoring.kind}")
+        bound = None if leaf_filter is None else self._bind(leaf_filter)
+        return Allowed(leaf_filter, bound, selection)
 
     def alive(self, level: int, nodes: np.ndarray, allowed: Allowed) -> np.ndarray:
         """Tell which nodes have an allowed leaf below.  Shape (n,), bool."""
@@ -143,13 +167,14 @@ class Expansion(ABC, Generic[Array]):
         width: int,
         allowed: Allowed,
         report: int = 0,
+        laws: DraftLaws = NO_LAWS,
     ) -> Verified:
         """Decide as many levels as the scored rows allow.
 
         All beams must be free or have a scored row.  From exact beams of level d the exact beams of
-        d + 1 are the best `width` of their trie children; they come from this expansion alone, so
-        extra or missing rows cannot touch the result.  The walk goes on while every beam of the new
-        level is free or has a row.
+        d + 1 are the `width` of their trie children that the rule chooses, by default the best;
+        they come from this expansion alone, so extra or missing rows cannot touch the result.  The
+        walk goes on while every beam of the new level is free or has a row.
 
         Args:
             beams: exact beams of level j < L.
@@ -158,6 +183,7 @@ class Expansion(ABC, Generic[Array]):
             allowed: the request's filter.
             report: most nodes of a decided level that are reported, at least W; 0 = none.  See
                 `reporting`.
+            laws: what the nodes of this pass were drawn from; only the relaxed rule reads it.
 
         Source: AtSpeed (arXiv 2410.05165), strict verification, algorithm 1; ties broken by
         ascending path, which the paper leaves open.

@@ -7,9 +7,12 @@ import torch
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import Allowed, Expansion, ScoredLevel, Verified
+from specbeam.decoding.draft_laws import DraftLaws
+from specbeam.decoding.expansion import NO_LAWS, Allowed, Expansion, ScoredLevel, Verified
 from specbeam.decoding.reporting import ScoredChildren, join_scored
+from specbeam.decoding.ruled_walk import RuledWalk
 from specbeam.decoding.scoring import LevelScores, Scoring
+from specbeam.decoding.torch_laws import shaped_logits
 
 # Child tables are kept whole, upper levels first, up to this size in all (8 MB); the children of
 # other levels are gathered piecewise.
@@ -39,6 +42,10 @@ class HostExpansion(Expansion[np.ndarray]):
             space -= size if fits else 0
         return tables
 
+    def _tokens_below(self, level: int, nodes: np.ndarray) -> np.ndarray:
+        table = self._tables[level]
+        return table[nodes] if table is not None else self._child_tokens(level, nodes)
+
     def _child_tokens(self, level: int, nodes: np.ndarray) -> np.ndarray:
         """Child tokens of nodes, -1 where there is no child.  Shape (R, C_d)."""
         above, below = self.trie.levels[level], self.trie.levels[level + 1]
@@ -54,8 +61,7 @@ class HostExpansion(Expansion[np.ndarray]):
         self, level: int, nodes: np.ndarray, scores: LevelScores, allowed: Allowed
     ) -> ScoredLevel[np.ndarray]:
         """See `Expansion.score`."""
-        table = self._tables[level]
-        tokens = table[nodes] if table is not None else self._child_tokens(level, nodes)
+        tokens = self._tokens_below(level, nodes)
         if allowed.leaf_filter is None:
             gone = tokens < 0
         else:
@@ -66,6 +72,8 @@ class HostExpansion(Expansion[np.ndarray]):
         found = scores.values.gather(1, columns).masked_fill_(torch.from_numpy(gone), -np.inf)
         if not scores.over_children:
             return ScoredLevel(nodes, found.numpy())
+        if allowed.selection.shapes_laws:
+            found = shaped_logits(found, allowed.selection)
         logprobs: np.ndarray = torch.log_softmax(found, dim=-1).numpy()
         logprobs[gone.all(axis=1)] = -np.inf  # else not a number
         return ScoredLevel(nodes, logprobs)
@@ -90,8 +98,11 @@ class HostExpansion(Expansion[np.ndarray]):
         width: int,
         allowed: Allowed,
         report: int = 0,
+        laws: DraftLaws = NO_LAWS,
     ) -> Verified:
         """See `Expansion.verify`."""
+        if allowed.selection.draws:
+            return self._verify_by_rule(beams, scored, width, allowed, report, laws)
         level, nodes, scores = beams.level, beams.nodes, beams.scores
         found: list[ScoredChildren] = []
         while level < self.depth and len(nodes):
@@ -106,6 +117,26 @@ class HostExpansion(Expansion[np.ndarray]):
             raise AssertionError("verification needs a scored row for every exact beam")
         tree = join_scored(self.trie, beams, width, found)
         return Verified(Beams(level, nodes, scores), level - beams.level, tree)
+
+    def _verify_by_rule(
+        self,
+        beams: Beams,
+        scored: dict[int, ScoredLevel[np.ndarray]],
+        width: int,
+        allowed: Allowed,
+        report: int,
+        laws: DraftLaws,
+    ) -> Verified:
+        def children(level: int, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+            logprobs = self._known(level, nodes, scored.get(level), allowed)
+            return None if logprobs is None else (logprobs, self._tokens_below(level, nodes))
+
+        walk = RuledWalk(self.trie, allowed.selection, width, laws, report)
+        decided, found = walk.run(beams, children)
+        if decided.level == beams.level:
+            raise AssertionError("verification needs a scored row for every exact beam")
+        tree = join_scored(self.trie, beams, width, found)
+        return Verified(decided, decided.level - beams.level, tree)
 
     def _best_children(
         self, level: int, nodes: np.ndarray, scores: np.ndarray, logprobs: np.ndarray, count: int

@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 # Steps and multipliers of splitmix64, the generator the keys are mixed with.
-_GOLDEN = 0x9E37_79B9_7F4A_7C15
-_FIRST_FACTOR = 0xBF58_476D_1CE4_E5B9
-_SECOND_FACTOR = 0x94D0_49BB_1331_11EB
+GOLDEN = 0x9E37_79B9_7F4A_7C15
+FIRST_FACTOR = 0xBF58_476D_1CE4_E5B9
+SECOND_FACTOR = 0x94D0_49BB_1331_11EB
 _MASK = (1 << 64) - 1
 # Padding is -1; no token gets factor 0.
-_TOKEN_OFFSET = 2
+TOKEN_OFFSET = 2
 
 # What noise is for.  Uses that must not depend on each other have streams of their own; the numbers
 # are part of what a seed means and never change.
@@ -38,7 +38,7 @@ def prefix_keys(seed: int, paths: np.ndarray) -> np.ndarray:
     Returns:
         Shape (n,), uint64.
     """
-    start = (seed + _GOLDEN) & _MASK
+    start = (seed + GOLDEN) & _MASK
     keys = _mixed(np.full(len(paths), start, np.uint64))
     for tokens in np.asarray(paths).T:
         keys = child_keys(keys, tokens[:, None])[:, 0]
@@ -55,8 +55,8 @@ def child_keys(keys: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     Returns:
         Shape (n, C), uint64; different within a row where the tokens are.
     """
-    steps = np.asarray(tokens, np.int64) + _TOKEN_OFFSET
-    return _mixed(keys[:, None] + steps.astype(np.uint64) * np.uint64(_GOLDEN))
+    steps = np.asarray(tokens, np.int64) + TOKEN_OFFSET
+    return _mixed(keys[:, None] + steps.astype(np.uint64) * np.uint64(GOLDEN))
 
 
 def uniforms(keys: np.ndarray, stream: str = "walk") -> np.ndarray:
@@ -79,8 +79,8 @@ def gumbels(keys: np.ndarray, stream: str = "walk") -> np.ndarray:
 
 def _mixed(values: np.ndarray) -> np.ndarray:
     """Scatter 64-bit integers; one to one."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(_FIRST_FACTOR)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(_SECOND_FACTOR)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(FIRST_FACTOR)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(SECOND_FACTOR)
     found: np.ndarray = values ^ (values >> np.uint64(31))
     return found
 

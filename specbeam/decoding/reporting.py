@@ -1,8 +1,9 @@
 """What a target has scored on the way to its exact beams, told as one tree a pass.
 
 Of every level decided in a pass, the last of an item excepted, the best live children of the exact
-beams of the level above are told.  At least W of them, so the exact beams, which are the best W,
-are among them and the parents of the next level's nodes are in the tree.
+beams of the level above are told.  At least W of them, so the exact beams are among them and the
+parents of the next level's nodes are in the tree.  Where a rule other than the score chose the
+beams, they come before better children that were not chosen.
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ class ScoredChildren:
     Attributes:
         parents: which live beam of the level above, in ascending node order.  Shape (n,), int64.
         nodes: trie nodes.  Shape (n,), int64.
-        scores: cumulative log-probabilities.  Shape (n,), float64.
+        scores: the values they are told in order of, the best first: cumulative log-probabilities,
+            of beams their ranks.  Shape (n,), float64.
         logprobs: log-probabilities given the parent.  Shape (n,).
+        chosen: which of them are the level's exact beams; they are told first.  None = the best W.
+            Shape (n,), bool.
     """
 
     parents: np.ndarray
     nodes: np.ndarray
     scores: np.ndarray
     logprobs: np.ndarray
+    chosen: np.ndarray | None = None
 
 
 def join_scored(
@@ -54,10 +59,12 @@ def join_scored(
     parents, tokens, logprobs = [], [], []
     for level, found in enumerate(levels, start=beams.level + 1):
         best = np.argsort(-found.scores, kind="stable")
+        if found.chosen is not None:
+            best = best[np.argsort(~found.chosen[best], kind="stable")]
         parents.append(above[found.parents[best]])
         tokens.append(trie.levels[level].tokens_of(found.nodes[best]))
         logprobs.append(found.logprobs[best])
-        # The best W are the level's exact beams; in ascending order they are those of `found`.
+        # The first W are the level's exact beams; in ascending order they are those of `found`.
         above = count + np.argsort(best[:width])
         count += len(best)
     return ScoredTree(

@@ -50,6 +50,11 @@ class Selection:
         return self.rule != "TOP_K"
 
     @property
+    def perturbs(self) -> bool:
+        """Whether beams have rank values besides their scores."""
+        return self.rule == "GUMBEL"
+
+    @property
     def shapes_laws(self) -> bool:
         """Whether the law of a node's children is not the model's own."""
         return self.temperature != 1.0 or self.top_k > 0

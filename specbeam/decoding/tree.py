@@ -32,12 +32,16 @@ class CandidateTree:
             node i; parents come before children.  Shape (n,), int64.
         tokens: vocabulary id of each drafted node.  Shape (n,), int64.
         complete: nothing is to be added to it; else levels of few children are taken whole.
+        child_scores: what it was drawn from: the drafter's cumulative log-probability of every
+            child of every beam, then of every drafted node above the deepest level; None = not
+            told.  Shape (sum of their children,), float.
     """
 
     base_level: int
     parents: np.ndarray
     tokens: np.ndarray
     complete: bool = False
+    child_scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of drafted nodes."""
