@@ -9,7 +9,8 @@ import numpy as np
 
 from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import Allowed, ScoredLevel
+from specbeam.decoding.draft_laws import DraftLaws
+from specbeam.decoding.expansion import NO_LAWS, Allowed, ScoredLevel
 from specbeam.decoding.host_expansion import HostExpansion
 from specbeam.decoding.scoring import Scoring
 from tests.rules.laws import Path, TreeLaw
@@ -73,14 +74,25 @@ class ToyTarget:
         """
         passes = 0
         while beams.level < self.trie.depth and len(beams):
-            scored = {
-                level: self._scored(level, beams, drafted, allowed)
-                for level in range(beams.level, self.trie.depth)
-            }
-            known = {level: rows for level, rows in scored.items() if len(rows.nodes)}
-            beams = self.expansion.verify(beams, known, width, allowed).beams
+            beams = self.step(beams, drafted, width, allowed)
             passes += 1
         return beams, passes
+
+    def step(
+        self,
+        beams: Beams,
+        drafted: Collection[Path],
+        width: int,
+        allowed: Allowed,
+        laws: DraftLaws = NO_LAWS,
+    ) -> Beams:
+        """One pass; `laws` are those that the drafted prefixes were drawn from."""
+        scored = {
+            level: self._scored(level, beams, drafted, allowed)
+            for level in range(beams.level, self.trie.depth)
+        }
+        known = {level: rows for level, rows in scored.items() if len(rows.nodes)}
+        return self.expansion.verify(beams, known, width, allowed, laws=laws).beams
 
     def _scored(
         self, level: int, beams: Beams, drafted: Collection[Path], allowed: Allowed
@@ -97,4 +109,4 @@ class ToyTarget:
     def answer(self, beams: Beams) -> list[Path]:
         """Items by rank, ties to the smaller path."""
         paths = [tuple(path) for path in beams.paths(self.trie).tolist()]
-        return [paths[place] for place in np.argsort(-beams.scores, kind="stable")]
+        return [paths[place] for place in np.argsort(-beams.rank_values, kind="stable")]

@@ -7,6 +7,8 @@ from collections import Counter
 import pytest
 
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.selection import Selection
+from tests.rules import production
 from tests.rules.drafted_sets import ToyTarget, plain_top_k, subsets
 from tests.rules.laws import tree_of
 
@@ -42,3 +44,32 @@ def test_the_best_are_found_whatever_is_drafted(kind: str) -> None:
         assert target.search(Beams.root(), target.drafts, width, allowed)[1] == 1
     print(f"passes: {dict(passes)}")
     assert set(passes) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_same_items_are_drawn_whatever_is_drafted(seed: int) -> None:
+    """Scores and ranks, too, to the last bit: noise belongs to prefixes, not to rows."""
+    target, passes = ToyTarget(TOY, "TRIE"), Counter[int]()
+    selection = Selection("GUMBEL", seed)
+    allowed = target.expansion.allow(None, selection)
+    for width in WIDTHS:
+        noise_of = production.keyed("GUMBEL", seed)
+        wanted = production.search("GUMBEL", TOY, width, seed, noise_of)[-1]
+        for drafted in subsets(target.drafts):
+            beams, took = target.search(Beams.root(selection), drafted, width, allowed)
+            assert target.answer(beams) == list(wanted.by_rank()), drafted
+            assert beams.scores.tolist() == wanted.scores.tolist()
+            assert beams.rank_values.tolist() == wanted.ranks.tolist()
+            passes[took] += 1
+    assert set(passes) == {1, 2, 3}
+
+
+def test_without_a_law_relaxed_sampling_does_not_see_what_is_drafted() -> None:
+    target = ToyTarget(TOY, "TRIE")
+    for seed in range(4):
+        selection = Selection("RELAXED", seed)
+        allowed = target.expansion.allow(None, selection)
+        wanted = production.search("RELAXED", TOY, 3, seed, production.keyed("RELAXED", seed))[-1]
+        for drafted in subsets(target.drafts):
+            beams, _ = target.search(Beams.root(selection), drafted, 3, allowed)
+            assert target.answer(beams) == list(wanted.by_rank())
