@@ -1,7 +1,7 @@
 """The noise of `noise`, computed on a device without waiting for it.
 
-torch has no unsigned 64-bit arithmetic: keys are int64 of the same bits, multiplication and addition
-wrap around alike, and shifts to the right lose the sign they drag along.
+torch has no unsigned 64-bit arithmetic: keys are int64 of the same bits, multiplication and
+addition wrap around alike, and shifts to the right lose the sign they drag along.
 """
 
 from __future__ import annotations

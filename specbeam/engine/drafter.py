@@ -9,7 +9,9 @@ import numpy as np
 
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.draft import Frontier, propose_level
+from specbeam.decoding.draft_ranking import DraftRanking
+from specbeam.decoding.expansion import BY_SCORE
+from specbeam.decoding.selection import Selection
 from specbeam.engine.row_scorer import RowScorer
 from specbeam.engine.search_model import SearchModel
 
@@ -42,14 +44,24 @@ class DraftSession:
         model: SearchModel,
         beam_width: int,
         leaf_filter: LeafFilter | None = None,
+        selection: Selection = BY_SCORE,
     ) -> None:
         """Lease a slot.
 
+        Args:
+            model: the draft model.
+            beam_width: W.
+            leaf_filter: which leaves may be proposed, or None.
+            selection: how the target chooses; the nodes are ranked alike.
+
         Raises:
             NoFreeSlotError: none is free.
+            ValueError: the selection draws items and scores are no law over items.
         """
         self._expansion = model.expansion
         self._trie = model.expansion.trie
+        self._ranking = DraftRanking(self._trie, selection)
+        model.expansion.allow(None, selection)
         self._width = beam_width
         self._scorer = RowScorer(model, leaf_filter)
 
@@ -65,31 +77,39 @@ class DraftSession:
         """Draft below exact beams; each level is yielded as soon as it is known.
 
         Args:
-            beams: the target's exact beams; their scores are the starting scores.
+            beams: the target's exact beams; their scores and ranks are the starting ones.
             levels: levels to draft; the last level of an item is never drafted.
             max_nodes: most nodes per level.
         """
-        frontier = Frontier(beams.nodes, beams.scores, np.ones(len(beams), bool))
+        frontier = self._ranking.start(beams)
         self._scorer.forget_unrelated(beams)
         last = min(beams.level + levels, self._trie.depth - 1)
         for level in range(beams.level, last):
             if not len(frontier.nodes) or self._scorer.room < len(frontier.nodes) * max(level, 1):
                 return
             rows = self._add_rows(level, frontier.nodes) if level else 0
-            child_nodes, logprobs = self._children(level, frontier.nodes)
+            logprobs = self._scorer.logprobs_of(level, frontier.nodes)
             width = self._expansion.beam_width(level + 1, self._width)
-            frontier, parents = propose_level(
-                frontier, child_nodes, logprobs, width, max(max_nodes, width)
+            frontier, parents, given_parent = self._ranking.next_level(
+                level, frontier, logprobs, width, max(max_nodes, width)
             )
             tokens = self._trie.levels[level + 1].tokens_of(frontier.nodes)
-            given_parent = logprobs[parents, frontier.nodes - child_nodes[parents, 0]]
             yield DraftedLevel(level + 1, parents, tokens, rows, given_parent.astype(np.float32))
 
     def _add_rows(self, level: int, nodes: np.ndarray) -> int:
         needed = nodes[self._scorer.needs_row(level, nodes)]
         return self._scorer.add_rows({level: needed}) if len(needed) else 0
 
-    def _children(self, level: int, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logprobs = self._scorer.logprobs_of(level, nodes)
-        first = np.asarray(self._trie.levels[level].first_child_of(nodes), np.int64)
-        return first[:, None] + np.arange(logprobs.shape[1]), logprobs
+    def children_of(self, level: int, nodes: np.ndarray) -> np.ndarray:
+        """Return the draft model's log-probabilities of children; a `ChildScorer`.
+
+        Args:
+            level: level of `nodes`, 0 .. L - 1.
+            nodes: distinct trie nodes, any order.  Shape (n,).
+
+        Returns:
+            Shape (n, C_d), float64; -inf where there is no child or it is dead.
+        """
+        if level:
+            self._add_rows(level, nodes)
+        return self._scorer.logprobs_of(level, nodes)

@@ -7,6 +7,7 @@ gets the normaliser of the whole vocabulary tile by tile, without keeping a row 
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,12 @@ class LevelHead:
         self._columns = [column_map(ids) for ids in self._codebooks]
         whole = scoring.kind == "VOCAB" and runner.vocab_size <= WHOLE_VOCABULARY
         self._slices = None if whole or self._weight is None else self._cut(self._weight)
+
+    def under(self, kind: str) -> LevelHead:
+        """Return the same head under another score convention; weights and slices are shared."""
+        other = copy(self)
+        other._kind = kind
+        return other
 
     def _cut(self, weight: torch.Tensor) -> list[HeadSlice] | None:
         """One slice a level; None where copies would outgrow the head itself."""

@@ -10,7 +10,9 @@ import torch
 
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.expansion import BY_SCORE
 from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.selection import Selection
 from specbeam.engine.search_model import SearchModel
 
 
@@ -25,6 +27,7 @@ class OwnDrafter(Protocol):
         max_nodes: int,
         width: int,
         leaf_filter: LeafFilter | None = None,
+        selection: Selection = BY_SCORE,
     ) -> ScoredTree:
         """Draft below exact beams.
 
@@ -35,6 +38,7 @@ class OwnDrafter(Protocol):
             max_nodes: most nodes per level.
             width: W of the search.
             leaf_filter: which leaves may be proposed; None = every leaf.
+            selection: how the target chooses; nodes are ranked alike.
 
         Returns:
             The tree, best node first within a level; possibly empty.

@@ -18,9 +18,10 @@ import torch
 
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.draft import Frontier, propose_level
-from specbeam.decoding.expansion import Allowed
+from specbeam.decoding.draft_ranking import DraftRanking
+from specbeam.decoding.expansion import BY_SCORE, Allowed
 from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.selection import Selection
 from specbeam.decoding.upload import upload
 from specbeam.engine.root_head_blocks import StateBlocks
 from specbeam.engine.root_head_files import RootHeadConfig, RootHeadError, load_root_head
@@ -43,7 +44,7 @@ class RootHead:
         _check_fit(config, model)
         self.config = config
         self._blocks = blocks
-        self._runner, self._head, self._expansion = model.runner, model.head, model.expansion
+        self._model, self._runner = model, model.runner
         self._trie = model.expansion.trie
 
     @classmethod
@@ -80,6 +81,7 @@ class RootHead:
         max_nodes: int,
         width: int,
         leaf_filter: LeafFilter | None = None,
+        selection: Selection = BY_SCORE,
     ) -> ScoredTree:
         """Draft below exact beams of any level, the root among them.
 
@@ -91,6 +93,8 @@ class RootHead:
             max_nodes: most nodes per level, raised to `width`.
             width: W; the head's own W-beam is always among the nodes.
             leaf_filter: which leaves may be returned; None = every leaf.
+            selection: how the target chooses; nodes are ranked alike, by TRIE scores where it draws
+                items.
 
         Returns:
             The nodes, best first within a level; possibly none.
@@ -98,13 +102,19 @@ class RootHead:
         last = min(beams.level + levels, self._trie.depth - 1, self.config.levels)
         if last <= beams.level or not len(beams):
             return ScoredTree.empty(beams.level)
-        allowed = self._expansion.allow(leaf_filter)
-        frontier = Frontier(beams.nodes, beams.scores, np.ones(len(beams), bool))
+        model = self._model.under("TRIE") if selection.draws else self._model
+        # Temperature and top-k are the ranking's: what is told are the head's own laws.
+        allowed = model.expansion.allow(leaf_filter)
+        ranking = DraftRanking(self._trie, selection)
+        frontier = ranking.start(beams)
         states = self._states_of(hidden, beams)
         growing = _GrowingTree(beams)
         for level in range(beams.level, last):
-            logprobs = self._children(level, frontier.nodes, states, allowed)
-            frontier, parents, gained = self._pick(level, frontier, logprobs, max_nodes, width)
+            logprobs = self._children(model, level, frontier.nodes, states, allowed)
+            kept = model.expansion.beam_width(level + 1, width)
+            frontier, parents, gained = ranking.next_level(
+                level, frontier, logprobs, kept, max(max_nodes, kept)
+            )
             if not len(frontier.nodes):
                 break
             tokens = self._trie.levels[level + 1].tokens_of(frontier.nodes)
@@ -126,34 +136,22 @@ class RootHead:
         return self._runner.embed(np.maximum(tokens, 0))
 
     def _children(
-        self, level: int, nodes: np.ndarray, states: torch.Tensor, allowed: Allowed
+        self,
+        model: SearchModel,
+        level: int,
+        nodes: np.ndarray,
+        states: torch.Tensor,
+        allowed: Allowed,
     ) -> np.ndarray:
         """Log-probabilities of the children of nodes in any order.  Shape (n, C_d)."""
-        rows = np.flatnonzero(self._expansion.needs_row(level, nodes, allowed))
+        rows = np.flatnonzero(model.expansion.needs_row(level, nodes, allowed))
         rows = rows[np.argsort(nodes[rows])]
         scored = None
         if len(rows):
             read = states[upload(rows, self._runner.device)]
-            (scores,) = self._head.scores([(level, len(rows))], read)
-            scored = self._expansion.score(level, nodes[rows], scores, allowed)
-        return self._expansion.logprobs_of(level, nodes, scored, allowed)
-
-    def _pick(
-        self,
-        level: int,
-        frontier: Frontier,
-        logprobs: np.ndarray,
-        max_nodes: int,
-        width: int,
-    ) -> tuple[Frontier, np.ndarray, np.ndarray]:
-        """The next frontier, the places of its parents, and its log-probabilities given them."""
-        first = np.asarray(self._trie.levels[level].first_child_of(frontier.nodes), np.int64)
-        child_nodes = first[:, None] + np.arange(logprobs.shape[1])
-        width = self._expansion.beam_width(level + 1, width)
-        following, parents = propose_level(
-            frontier, child_nodes, logprobs, width, max(max_nodes, width)
-        )
-        return following, parents, logprobs[parents, following.nodes - first[parents]]
+            (scores,) = model.head.scores([(level, len(rows))], read)
+            scored = model.expansion.score(level, nodes[rows], scores, allowed)
+        return model.expansion.logprobs_of(level, nodes, scored, allowed)
 
 
 class _GrowingTree:

@@ -9,7 +9,9 @@ import torch
 
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import ScoredLevel, Verified
+from specbeam.decoding.draft_laws import DraftLaws
+from specbeam.decoding.expansion import BY_SCORE, NO_LAWS, ScoredLevel, Verified
+from specbeam.decoding.selection import Selection
 from specbeam.decoding.tree import related
 from specbeam.engine.rows import TreeRows
 from specbeam.engine.search_model import SearchModel
@@ -26,14 +28,16 @@ class RowScorer:
         self,
         model: SearchModel,
         leaf_filter: LeafFilter | None,
+        selection: Selection = BY_SCORE,
     ) -> None:
         """Lease a slot.
 
         Raises:
             NoFreeSlotError: none is free.
+            ValueError: the selection draws items and scores are no law over items.
         """
         self._runner, self._head, self._expansion = model.runner, model.head, model.expansion
-        self.allowed = model.expansion.allow(leaf_filter)
+        self.allowed = model.expansion.allow(leaf_filter, selection)
         self._rows = TreeRows(model.expansion.trie, model.runner.config.max_rows)
         self._slot: int | None = model.runner.pool.acquire()
         self._prompt_tokens = 0
@@ -130,9 +134,11 @@ class RowScorer:
         )
         return found
 
-    def verify(self, beams: Beams, width: int, report: int = 0) -> Verified:
+    def verify(
+        self, beams: Beams, width: int, report: int = 0, laws: DraftLaws = NO_LAWS
+    ) -> Verified:
         """Decide as many levels below `beams` as the rows allow; see `Expansion.verify`."""
-        return self._expansion.verify(beams, self.scored, width, self.allowed, report)
+        return self._expansion.verify(beams, self.scored, width, self.allowed, report, laws)
 
     def forget_unrelated(self, beams: Beams, *, below: bool = True) -> None:
         """Drop rows that cannot matter below `beams` and close the gaps in the slot.

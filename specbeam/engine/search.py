@@ -9,7 +9,9 @@ import numpy as np
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.expansion import BY_SCORE
 from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.selection import Selection
 from specbeam.decoding.shape import DraftShape, draft_shape, mean_fan_outs
 from specbeam.decoding.tree import CandidateTree
 from specbeam.engine.drafter import DraftedLevel, DraftSession
@@ -25,11 +27,21 @@ class SearchSpec:
         prompt: vocabulary ids.  Shape (P,).
         beam_width: W.
         leaf_filter: excluded leaves, or None.
+        selection: how beams are chosen.
     """
 
     prompt: np.ndarray
     beam_width: int
     leaf_filter: LeafFilter | None = None
+    selection: Selection = BY_SCORE
+
+    def session(self, model: SearchModel) -> BeamSession:
+        """Lease a slot of the target."""
+        return BeamSession(model, self.beam_width, self.leaf_filter, selection=self.selection)
+
+    def drafting(self, model: SearchModel) -> DraftSession:
+        """Lease a slot of the draft model."""
+        return DraftSession(model, self.beam_width, self.leaf_filter, self.selection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +59,7 @@ class SpeculationSpec:
 
 def plain_search(model: SearchModel, spec: SearchSpec) -> Turn:
     """Beam search without speculation (A1): one pass per level, beams sharing the prompt's KV."""
-    with closing(BeamSession(model, spec.beam_width, spec.leaf_filter)) as session:
+    with closing(spec.session(model)) as session:
         turn = session.open(spec.prompt)
         while not session.finished:
             turn = turn.then(session.plain_step())
@@ -66,8 +78,8 @@ def speculative_search(
     tree; after a miss the next round starts at the deepest exact level.
     """
     with (
-        closing(BeamSession(target, spec.beam_width, spec.leaf_filter)) as session,
-        closing(DraftSession(draft, spec.beam_width, spec.leaf_filter)) as drafting,
+        closing(spec.session(target)) as session,
+        closing(spec.drafting(draft)) as drafting,
     ):
         turn = session.open(spec.prompt)
         drafting.open(spec.prompt)
@@ -90,8 +102,8 @@ def one_pass_search(
     the prompt and verifies the tree; after a miss it goes on as `speculative_search` does.
     """
     with (
-        closing(BeamSession(target, spec.beam_width, spec.leaf_filter)) as session,
-        closing(DraftSession(draft, spec.beam_width, spec.leaf_filter)) as drafting,
+        closing(spec.session(target)) as session,
+        closing(spec.drafting(draft)) as drafting,
     ):
         drafting.open(spec.prompt)
         trie = target.expansion.trie

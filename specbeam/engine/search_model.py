@@ -34,6 +34,15 @@ class SearchModel:
         """
         return cls(runner, LevelHead(runner, expansion.trie, expansion.scoring), expansion)
 
+    def under(self, kind: str) -> SearchModel:
+        """Return the same model and catalogue under another score convention.
+
+        Weights, slots and every array of the catalogue are shared; it costs two small objects.
+        """
+        if kind == self.expansion.scoring.kind:
+            return self
+        return SearchModel(self.runner, self.head.under(kind), self.expansion.under(kind))
+
     @classmethod
     def of(cls, runner: ModelRunner, trie: ItemTrie, scoring: Scoring) -> SearchModel:
         """Join a model, a catalogue and a score convention.

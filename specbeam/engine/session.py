@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.draft_laws import DraftLaws, draft_laws
+from specbeam.decoding.expansion import BY_SCORE, NO_LAWS
 from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.selection import Selection
 from specbeam.decoding.tree import CandidateTree, ResolvedTree, resolve_tree, widen_exhaustively
 from specbeam.engine.row_scorer import RowScorer
 from specbeam.engine.search_model import SearchModel
@@ -57,7 +60,7 @@ class BeamSession:
     """The target's side: exact beams, advanced by plain steps or by verifying candidate trees.
 
     Winners come only from the trie expansion of the current exact beams, so nothing a drafter sends
-    can change the answer.
+    can change the answer, by score or with noise.  Only under the relaxed rule drafts matter.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class BeamSession:
         beam_width: int,
         leaf_filter: LeafFilter | None = None,
         report_nodes: int = 0,
+        selection: Selection = BY_SCORE,
     ) -> None:
         """Lease a slot.
 
@@ -75,15 +79,18 @@ class BeamSession:
             leaf_filter: excluded leaves, or None.
             report_nodes: most nodes of a decided level that a turn reports in `scored`; less than W
                 counts as W, 0 = none.
+            selection: how beams are chosen.
 
         Raises:
             NoFreeSlotError: none is free.
+            ValueError: the selection draws items and scores are no law over items.
         """
         self._trie = model.expansion.trie
         self._width = beam_width
         self._report = max(report_nodes, beam_width) if report_nodes else 0
-        self._scorer = RowScorer(model, leaf_filter)
-        self.beams = Beams.root()
+        self._selection = selection
+        self._scorer = RowScorer(model, leaf_filter, selection)
+        self.beams = Beams.root(selection)
 
     @property
     def finished(self) -> bool:
@@ -116,24 +123,41 @@ class BeamSession:
             max_rows: row budget of that pass.
 
         Raises:
-            ValueError: there are both a tree and beams to resume.
+            ValueError: there are both a tree and beams to resume, or these have no ranks where
+                noise makes them.
         """
         if resume is not None and resume.level:
             if tree is not None:
                 raise ValueError("a tree below the root cannot go with beams to resume")
+            resume = self._resumable(resume)
             self._scorer.prefill(prompt)
             self.beams = resume
             return Turn(resume, passes=1, prompt_rows=len(prompt))
         resolved = ResolvedTree() if tree is None else resolve_tree(self._trie, self.beams, tree)
-        levels = {}
+        levels, laws = {}, NO_LAWS
         if tree is not None:
+            laws = self._laws(tree)
             levels = self._widen(resolved, max_rows, complete=tree.complete)
         rows = self._scorer.prefill(prompt, levels)
-        return self._decide(1, rows, resolved.dropped, prompt_rows=len(prompt))
+        return self._decide(1, rows, resolved.dropped, laws, prompt_rows=len(prompt))
+
+    def _resumable(self, beams: Beams) -> Beams:
+        """Beams with ranks exactly where the selection makes some."""
+        if not self._selection.perturbs:
+            return replace(beams, ranks=None)
+        if beams.ranks is None:
+            raise ValueError("beams to resume need their ranks")
+        return beams
+
+    def _laws(self, tree: CandidateTree) -> DraftLaws:
+        """What a tree was drawn from, for the rule that asks."""
+        if self._selection.rule != "RELAXED":
+            return NO_LAWS
+        return draft_laws(self._trie, self.beams, tree)
 
     def plain_step(self) -> Turn:
         """Decide one level with one row per beam (plain beam search), and free ones behind it."""
-        return self._advance({}, dropped=0)
+        return self._advance({}, dropped=0, laws=NO_LAWS)
 
     def advance(self, tree: CandidateTree, max_rows: int) -> Turn:
         """Verify a candidate tree in one pass; at least one level is decided.
@@ -147,7 +171,7 @@ class BeamSession:
         self._scorer.forget_unrelated(self.beams)
         resolved = resolve_tree(self._trie, self.beams, tree)
         levels = self._widen(resolved, max_rows - len(self.beams), complete=tree.complete)
-        return self._advance(levels, resolved.dropped)
+        return self._advance(levels, resolved.dropped, self._laws(tree))
 
     def _widen(
         self, resolved: ResolvedTree, budget: int, *, complete: bool
@@ -164,7 +188,7 @@ class BeamSession:
             complete=complete,
         )
 
-    def _advance(self, levels: dict[int, np.ndarray], dropped: int) -> Turn:
+    def _advance(self, levels: dict[int, np.ndarray], dropped: int, laws: DraftLaws) -> Turn:
         if self.finished:
             return Turn(self.beams, dropped_nodes=dropped)
         before = self.beams.level
@@ -173,12 +197,14 @@ class BeamSession:
             # Only reached without a tree: then the beams' rows are all that is needed.
             self._scorer.forget_unrelated(self.beams, below=False)
         rows = self._scorer.add_rows({before: own, **levels} if len(own) else levels)
-        return self._decide(int(rows > 0), rows, dropped)
+        return self._decide(int(rows > 0), rows, dropped, laws)
 
-    def _decide(self, passes: int, rows: int, dropped: int, prompt_rows: int = 0) -> Turn:
+    def _decide(
+        self, passes: int, rows: int, dropped: int, laws: DraftLaws, prompt_rows: int = 0
+    ) -> Turn:
         """Take every level that is settled after these passes."""
         before = self.beams
-        verified = self._scorer.verify(before, self._width, self._report)
+        verified = self._scorer.verify(before, self._width, self._report, laws)
         self.beams = verified.beams
         return Turn(
             self.beams,
