@@ -9,7 +9,7 @@ from typing import TypeVar
 from scipy.special import chdtrc
 
 Outcome = TypeVar("Outcome", bound=Hashable)
-# Cells that are expected less often are counted as one.
+# Outcomes that are expected less often are counted together.
 MIN_EXPECTED = 20
 
 
@@ -21,16 +21,15 @@ def chi_square_p(counts: Mapping[Outcome, int], law: Mapping[Outcome, Fraction])
     draws = sum(counts.values())
     if any(not law.get(outcome) for outcome in counts):
         return 0.0
-    observed, expected = [0.0], [0.0]
-    for outcome, mass in law.items():
-        wanted, seen = float(mass) * draws, counts.get(outcome, 0)
-        if wanted >= MIN_EXPECTED:
-            observed.append(seen)
-            expected.append(wanted)
-        else:
-            observed[0] += seen
-            expected[0] += wanted
-    if expected[0] == 0:
-        observed, expected = observed[1:], expected[1:]
+    cells = sorted(
+        (float(mass) * draws, counts.get(outcome, 0)) for outcome, mass in law.items() if mass
+    )
+    expected, observed = [0.0], [0.0]
+    for wanted, seen in cells:  # the rarest first: they make the first cell
+        if expected[-1] >= MIN_EXPECTED:
+            expected.append(0.0)
+            observed.append(0.0)
+        expected[-1] += wanted
+        observed[-1] += seen
     distance = sum((n - wanted) ** 2 / wanted for n, wanted in zip(observed, expected, strict=True))
     return float(chdtrc(len(expected) - 1, distance))

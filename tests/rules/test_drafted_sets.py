@@ -46,7 +46,7 @@ def test_the_best_are_found_whatever_is_drafted(kind: str) -> None:
     assert set(passes) == {1, 2, 3}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_same_items_are_drawn_whatever_is_drafted(seed: int) -> None:
     """Scores and ranks, too, to the last bit: noise belongs to prefixes, not to rows."""
     target, passes = ToyTarget(TOY, "TRIE"), Counter[int]()
@@ -66,7 +66,7 @@ def test_the_same_items_are_drawn_whatever_is_drafted(seed: int) -> None:
 
 def test_without_a_law_relaxed_sampling_does_not_see_what_is_drafted() -> None:
     target = ToyTarget(TOY, "TRIE")
-    for seed in range(4):
+    for seed in range(2):
         selection = Selection("RELAXED", seed)
         allowed = target.expansion.allow(None, selection)
         wanted = production.search("RELAXED", TOY, 3, seed, production.keyed("RELAXED", seed))[-1]

@@ -35,7 +35,7 @@ P = tree_of(
         (2, 1): [2, 1],
     },
 )
-DRAWS = 6000
+DRAWS = 4000
 WIDTH, DRAFT_WIDTH = 2, 3
 
 
