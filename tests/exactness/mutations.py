@@ -2,10 +2,10 @@
 
     python -m tests.exactness.mutations [NAME ...]
 
-Each mutation is applied to a copy of the packages; the suites that could notice run on it until the
-first failure: those of whole searches and of parts (filters, levels, drafts), for mistakes in drawing
-those of the rules and of drawn searches.  A mutation that nothing notices is a gap in the tests.
-All of them take an hour, so they are no part of the test run.
+Each mutation is applied to a copy of the packages; the suites that could notice run on it until
+the first failure: those of whole searches and of parts (filters, levels, drafts), for mistakes in
+drawing those of the rules and of drawn searches.  A mutation that nothing notices is a gap in the
+tests.  All of them take an hour, so they are no part of the test run.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ SUITES = {
     ),
     "drawn": ("test_sampling.py",),
 }
-
-
 MUTATIONS = SEARCH_MUTATIONS + SAMPLING_MUTATIONS
 
 
