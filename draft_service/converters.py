@@ -17,6 +17,7 @@ from specbeam.runtime.device_thread import JobResult
 from specbeam.runtime.errors import FingerprintMismatch, Violation
 from specbeam.runtime.session_header import (
     beam_paths,
+    beam_ranks,
     beam_violations,
     check_bundle_name,
     header_violations,
@@ -25,7 +26,13 @@ from specbeam.runtime.session_header import (
     raise_if_any,
     to_array,
 )
-from specbeam.runtime.session_search import filter_violations, to_leaf_spec, width_violations
+from specbeam.runtime.session_search import (
+    filter_violations,
+    selection_violations,
+    to_leaf_spec,
+    to_selection,
+    width_violations,
+)
 from specbeam.runtime.session_tokens import encode_tokens
 from specbeam.target.v1alpha1 import session_pb2
 
@@ -48,7 +55,7 @@ def decode_open(request: draft_service_pb2.DraftRequest, model: DraftModel) -> D
         raise out_of_turn("step", "the first message must be open")
     message, limits, manifest = request.open, model.limits, model.bundle.manifest
     prompt = to_array(message.prompt_tokens)
-    found = header_violations(message.header)
+    found = header_violations(message.header) + selection_violations(message.search)
     if found:
         found += width_violations(message.search, max_beam_width=limits.max_beam_width)
         raise_if_any(found)
@@ -64,7 +71,7 @@ def decode_open(request: draft_service_pb2.DraftRequest, model: DraftModel) -> D
         found += filter_violations(message.search, num_leaves=trie.num_leaves, tags=trie.tags)
     raise_if_any(found)
     leaves = to_leaf_spec(message.search) if same_catalog else LeafSpec()
-    return DraftRequest(prompt, message.search.beam_width, leaves)
+    return DraftRequest(prompt, message.search.beam_width, leaves, to_selection(message.search))
 
 
 def _check_fingerprints(sent: session_pb2.Fingerprints, own: Fingerprints) -> None:
@@ -98,7 +105,9 @@ def decode_propose(
         text = f"holds {len(message.beams.scores)} beams; the search keeps {beam_width}"
         found.append(Violation("propose.beams.scores", text))
     raise_if_any(found)
-    beams, numbers = known_beams(model.bundle.trie, *beam_paths(message.beams))
+    beams, numbers = known_beams(
+        model.bundle.trie, *beam_paths(message.beams), beam_ranks(message.beams)
+    )
     return Proposal(
         beams=beams,
         numbers=numbers,

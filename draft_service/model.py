@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specbeam.bundle import Bundle, BundleError
+from specbeam.decoding.selection import Selection
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.model_service.loading import drafter_kind, load_runner, open_bundle, open_search
 
@@ -37,6 +38,7 @@ class DraftModel:
         drafter: its name in the bundle.
         fingerprint: content hash of the drafter's own files.
         search: the model with its KV slots, and the catalogue on its device.
+        sampling: the same under TRIE, for sessions that draw items.
         limits: what one session may ask for.
     """
 
@@ -44,7 +46,12 @@ class DraftModel:
     drafter: str
     fingerprint: str
     search: SearchModel
+    sampling: SearchModel
     limits: Limits
+
+    def search_for(self, selection: Selection) -> SearchModel:
+        """Return what a session with this selection drafts with."""
+        return self.sampling if selection.draws else self.search
 
     @property
     def runner(self) -> ModelRunner:
@@ -91,7 +98,8 @@ def load_drafter(
     runner = load_runner(bundle, bundle.drafter_dir(drafter), config)
     limits = Limits(bundle.max_prompt_tokens, max_nodes, max_beam_width)
     search = open_search(bundle, runner)
-    return DraftModel(bundle, drafter, _fingerprint(bundle, drafter), search, limits)
+    fingerprint = _fingerprint(bundle, drafter)
+    return DraftModel(bundle, drafter, fingerprint, search, search.under("TRIE"), limits)
 
 
 def _check_drafter(bundle: Bundle, drafter: str) -> None:

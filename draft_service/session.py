@@ -10,6 +10,8 @@ import numpy as np
 from draft_service.model import DraftModel
 from specbeam.catalog import ItemTrie, LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.expansion import BY_SCORE
+from specbeam.decoding.selection import Selection
 from specbeam.engine import DraftedLevel, DraftSession
 
 Forwards = tuple[tuple[int, int], ...]
@@ -23,11 +25,13 @@ class DraftRequest:
         prompt: vocabulary ids.  Shape (P,), int64.
         beam_width: W.
         leaves: which leaves may be proposed.
+        selection: how the target chooses.
     """
 
     prompt: np.ndarray
     beam_width: int
     leaves: LeafSpec = field(default_factory=LeafSpec)
+    selection: Selection = BY_SCORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +78,23 @@ class LevelResult:
     logprobs: np.ndarray
 
 
-def known_beams(trie: ItemTrie, paths: np.ndarray, scores: np.ndarray) -> tuple[Beams, np.ndarray]:
+def known_beams(
+    trie: ItemTrie, paths: np.ndarray, scores: np.ndarray, ranks: np.ndarray | None = None
+) -> tuple[Beams, np.ndarray]:
     """Return the beams that are in `trie`, and the number each had.
 
     Args:
         trie: the drafter's catalogue, which may be another one than the target's.
         paths: token paths.  Shape (W', level).
         scores: cumulative log-probabilities.  Shape (W',).
+        ranks: the values they are ordered by; None = the scores.  Shape (W',).
     """
     nodes = trie.find(paths)
     _, first = np.unique(nodes, return_index=True)  # nodes ascending, each once
     numbers = first[nodes[first] >= 0].astype(np.int64)
-    return Beams(paths.shape[1], nodes[numbers].astype(np.int64), scores[numbers]), numbers
+    kept = None if ranks is None else ranks[numbers]
+    beams = Beams(paths.shape[1], nodes[numbers].astype(np.int64), scores[numbers], kept)
+    return beams, numbers
 
 
 class DraftingSession:
@@ -118,7 +127,12 @@ class DraftingSession:
     def open(self) -> Forwards:
         """Lease a slot and run the prompt."""
         request, runner = self._request, self._model.runner
-        self._draft = DraftSession(self._model.search, request.beam_width, self._filter)
+        self._draft = DraftSession(
+            self._model.search_for(request.selection),
+            request.beam_width,
+            self._filter,
+            request.selection,
+        )
         runner.meter.take()  # of a job that failed half-way
         self._draft.open(request.prompt)
         return runner.meter.take()

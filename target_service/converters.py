@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from specbeam import __version__
 from specbeam.bundle import Manifest
 from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.selection import Selection
 from specbeam.decoding.tree import CandidateTree
 from specbeam.model_service.host import ModelHost
 from specbeam.runtime.device_thread import JobResult
 from specbeam.runtime.errors import FingerprintMismatch, Violation
 from specbeam.runtime.session_header import (
     beam_paths,
+    beam_ranks,
     beam_violations,
     check_bundle_name,
     header_violations,
@@ -21,7 +25,13 @@ from specbeam.runtime.session_header import (
     raise_if_any,
     to_array,
 )
-from specbeam.runtime.session_search import filter_violations, to_leaf_spec, width_violations
+from specbeam.runtime.session_search import (
+    filter_violations,
+    selection_violations,
+    to_leaf_spec,
+    to_selection,
+    width_violations,
+)
 from specbeam.runtime.session_tokens import decode_tokens, encode_tokens
 from specbeam.target.v1alpha1 import session_pb2, target_service_pb2
 from target_service.model import Limits, TargetModel
@@ -85,11 +95,12 @@ def decode_search(request: target_service_pb2.SearchRequest, model: TargetModel)
 def _decode_open(message: target_service_pb2.Open, model: TargetModel) -> SearchRequest:
     limits = model.limits
     prompt = to_array(message.prompt_tokens)
-    found = header_violations(message.header)
+    found = header_violations(message.header) + selection_violations(message.search)
     if found:
         found += width_violations(message.search, max_beam_width=limits.max_beam_width)
         raise_if_any(found)
-    _check_fingerprints(message.header, model.bundle.manifest)
+    selection = to_selection(message.search)
+    _check_fingerprints(message.header, model.bundle.manifest, selection)
     found += prompt_violations(
         prompt, max_tokens=limits.max_prompt_tokens, vocab_size=model.bundle.manifest.vocab_size
     )
@@ -97,7 +108,7 @@ def _decode_open(message: target_service_pb2.Open, model: TargetModel) -> Search
     trie = model.bundle.trie
     found += filter_violations(message.search, num_leaves=trie.num_leaves, tags=trie.tags)
     found += _open_violations(message)
-    resume, problems = _decode_resume(message, trie)
+    resume, problems = _decode_resume(message, trie, selection)
     raise_if_any(found + problems)
     return SearchRequest(
         prompt=prompt,
@@ -108,6 +119,7 @@ def _decode_open(message: target_service_pb2.Open, model: TargetModel) -> Search
         tree=_decode_tree(message.tree) if message.HasField("tree") else None,
         report_nodes=min(message.search.report_nodes, _MAX_REPORTED_NODES),
         own_draft=_decode_own_draft(message, limits),
+        selection=selection,
     )
 
 
@@ -173,6 +185,7 @@ def encode_turn(job: JobResult[TurnResult]) -> target_service_pb2.VerifyResponse
             level=turn.beams.level,
             tokens=encode_tokens(result.paths),
             scores=turn.beams.scores.tolist(),
+            rank_values=None if turn.beams.ranks is None else turn.beams.ranks.tolist(),
         ),
         finished=result.finished,
         stats=target_service_pb2.TurnStats(
@@ -241,12 +254,16 @@ def encode_info(host: ModelHost[TargetModel]) -> target_service_pb2.GetInfoRespo
     )
 
 
-def _check_fingerprints(header: session_pb2.SessionHeader, manifest: Manifest) -> None:
+def _check_fingerprints(
+    header: session_pb2.SessionHeader, manifest: Manifest, selection: Selection
+) -> None:
     check_bundle_name(header.bundle, manifest.name)
     expected, ours = header.fingerprints, manifest.fingerprints
     names = ("model", "prompt", "catalog")
     differing = [name for name in names if getattr(expected, name) != getattr(ours, name)]
-    if header.score_kind != score_kind(manifest):
+    # Items are drawn by a law over items, whatever the bundle's convention.
+    wanted = session_pb2.SCORE_KIND_TRIE if selection.draws else score_kind(manifest)
+    if header.score_kind != wanted:
         differing.append("score_kind")
     if differing:
         raise FingerprintMismatch(
@@ -256,7 +273,7 @@ def _check_fingerprints(header: session_pb2.SessionHeader, manifest: Manifest) -
 
 
 def _decode_resume(
-    message: target_service_pb2.Open, trie: ItemTrie
+    message: target_service_pb2.Open, trie: ItemTrie, selection: Selection
 ) -> tuple[Beams | None, list[Violation]]:
     field = "open.resume"
     if not message.HasField("resume"):
@@ -265,11 +282,13 @@ def _decode_resume(
     problems = beam_violations(beams, depth=trie.depth, field=field)
     if len(beams.scores) > message.search.beam_width:
         problems.append(Violation(f"{field}.scores", "holds more beams than the search keeps"))
+    if selection.perturbs and beams.level and not beams.rank_values:
+        problems.append(Violation(f"{field}.rank_values", "is required with this selection"))
     if problems:
         return None, problems
     paths, scores = beam_paths(beams)
     try:
-        return Beams.from_paths(trie, paths, scores), []
+        return Beams.from_paths(trie, paths, scores, beam_ranks(beams)), []
     except ValueError as error:
         return None, [Violation(f"{field}.tokens", str(error))]
 
@@ -278,5 +297,9 @@ def _decode_tree(message: session_pb2.CandidateTree) -> VerifyTree:
     """Return the tree; a tail without its other half is dropped and counted."""
     parents, tokens = to_array(message.parents), decode_tokens(message.tokens)
     kept = min(len(parents), len(tokens), _MAX_TREE_NODES)
-    tree = CandidateTree(message.base_level, parents[:kept], tokens[:kept], message.complete)
-    return VerifyTree(tree, cut=max(len(parents), len(tokens)) - kept)
+    cut = max(len(parents), len(tokens)) - kept
+    law = None
+    if message.child_scores and not cut:
+        law = np.fromiter(message.child_scores, np.float32, len(message.child_scores))
+    tree = CandidateTree(message.base_level, parents[:kept], tokens[:kept], message.complete, law)
+    return VerifyTree(tree, cut=cut)

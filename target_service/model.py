@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from specbeam.bundle import Bundle, BundleError
+from specbeam.decoding.selection import Selection
 from specbeam.engine import ModelRunner, RunnerConfig, SearchModel
 from specbeam.engine.own_drafter import OWN_DRAFTERS, OwnDrafter
 from specbeam.model_service.loading import drafter_kind, load_runner, open_bundle, open_search
@@ -35,6 +36,7 @@ class TargetModel:
     Attributes:
         bundle: the bundle it comes from.
         search: the model with its KV slots, and the catalogue on its device.
+        sampling: the same under TRIE, for sessions that draw items.
         limits: what one session may ask for.
         own_drafter: the drafter beside the target, or None.
         own_drafter_name: its name in the bundle; empty without one.
@@ -42,9 +44,14 @@ class TargetModel:
 
     bundle: Bundle
     search: SearchModel
+    sampling: SearchModel
     limits: Limits
     own_drafter: OwnDrafter | None = None
     own_drafter_name: str = ""
+
+    def search_for(self, selection: Selection) -> SearchModel:
+        """Return what a session with this selection searches."""
+        return self.sampling if selection.draws else self.search
 
     @property
     def runner(self) -> ModelRunner:
@@ -91,7 +98,8 @@ def load_target(
     runner = load_runner(bundle, bundle.target_dir, config)
     limits = Limits(bundle.max_prompt_tokens, max_rows, max_beam_width)
     search = open_search(bundle, runner)
-    return TargetModel(bundle, search, limits, *_open_own_drafter(bundle, search))
+    own_drafter = _open_own_drafter(bundle, search)
+    return TargetModel(bundle, search, search.under("TRIE"), limits, *own_drafter)
 
 
 def _open_own_drafter(bundle: Bundle, search: SearchModel) -> tuple[OwnDrafter | None, str]:

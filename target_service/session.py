@@ -9,7 +9,9 @@ import numpy as np
 
 from specbeam.catalog import LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.expansion import BY_SCORE
 from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.selection import Selection
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.verified import VerifiedTree
 from specbeam.engine import BeamSession, Turn
@@ -68,6 +70,7 @@ class SearchRequest:
         tree: verified in the same pass as the prompt, or None.
         report_nodes: most nodes of a level that are reported; 0 = none.
         own_draft: what to ask of the drafter beside the target after each turn, or None.
+        selection: how beams are chosen.
     """
 
     prompt: np.ndarray
@@ -79,6 +82,7 @@ class SearchRequest:
     tree: VerifyTree | None = None
     report_nodes: int = 0
     own_draft: OwnDraft | None = None
+    selection: Selection = BY_SCORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,11 @@ class TargetSession:
         """
         request = self._request
         search = BeamSession(
-            self._model.search, request.beam_width, self._filter, request.report_nodes
+            self._model.search_for(request.selection),
+            request.beam_width,
+            self._filter,
+            request.report_nodes,
+            request.selection,
         )
         self._search = search
         return self._run(search, lambda: self._open(search))
@@ -189,6 +197,7 @@ class TargetSession:
             asked.max_nodes,
             self._request.beam_width,
             self._filter,
+            self._request.selection,
         )
 
     def _open(self, search: BeamSession) -> Turn:

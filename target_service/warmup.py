@@ -6,6 +6,8 @@ import numpy as np
 
 from specbeam.bundle import BundleError
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.expansion import BY_SCORE
+from specbeam.decoding.selection import Selection
 from specbeam.decoding.tree import CandidateTree
 from specbeam.model_service.loading import empty_prompt
 from target_service.model import TargetModel
@@ -29,13 +31,21 @@ class SelfTestError(BundleError):
 def check_search(model: TargetModel) -> None:
     """Run one search plainly, with exhaustive rows, and from a tree beside the prompt.
 
+    Once by score and once with noise.
+
     Raises:
         SelfTestError: the answers differ by more than rounding explains.
     """
+    for selection in (BY_SCORE, Selection("GUMBEL", seed=1)):
+        _check_selection(model, selection)
+
+
+def _check_selection(model: TargetModel, selection: Selection) -> None:
     width = min(model.bundle.manifest.default_beam_width, model.limits.max_beam_width)
-    plain = _search(model, width, Step(1, PlainSteps(model.bundle.trie.depth)))
-    exhaustive = _search(model, width, Step(1, RunToEnd()))
-    at_once = _search(model, width, Step(1, RunToEnd()), _prefixes(plain, model))
+    steps, to_end = Step(1, PlainSteps(model.bundle.trie.depth)), Step(1, RunToEnd())
+    plain = _search(model, width, selection, steps)
+    exhaustive = _search(model, width, selection, to_end)
+    at_once = _search(model, width, selection, to_end, _prefixes(plain, model))
     answers = (plain, exhaustive, at_once)
     if not all(np.isfinite(answer.scores).all() for answer in answers):
         raise SelfTestError(["the target model's scores are not finite"])
@@ -46,9 +56,20 @@ def check_search(model: TargetModel) -> None:
         raise SelfTestError(["the target model answers one search in two ways on this machine"])
 
 
-def _search(model: TargetModel, width: int, step: Step, tree: CandidateTree | None = None) -> Beams:
-    sent = None if tree is None else VerifyTree(tree)
-    request = SearchRequest(empty_prompt(model.bundle), width, model.limits.max_rows, tree=sent)
+def _search(
+    model: TargetModel,
+    width: int,
+    selection: Selection,
+    step: Step,
+    tree: CandidateTree | None = None,
+) -> Beams:
+    request = SearchRequest(
+        empty_prompt(model.bundle),
+        width,
+        model.limits.max_rows,
+        tree=None if tree is None else VerifyTree(tree),
+        selection=selection,
+    )
     session = TargetSession(model, request)
     try:
         session.open()
@@ -70,8 +91,9 @@ def _agree(first: Beams, second: Beams, tolerance: float) -> bool:
     """Whether two answers are equal but for rounding; only beams at the cut may be swapped."""
     if len(first) != len(second):
         return False
-    if not np.allclose(np.sort(first.scores), np.sort(second.scores), rtol=0, atol=tolerance):
+    ranks = first.rank_values
+    if not np.allclose(np.sort(ranks), np.sort(second.rank_values), rtol=0, atol=tolerance):
         return False
-    cut = first.scores.min(initial=0.0) + tolerance
+    cut = ranks.min(initial=np.inf) + tolerance
     alone = np.isin(first.nodes, second.nodes, invert=True)
-    return bool((first.scores[alone] <= cut).all())
+    return bool((ranks[alone] <= cut).all())

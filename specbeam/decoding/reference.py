@@ -70,6 +70,21 @@ class PlainFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceSampling:
+    """Items drawn without replacement instead of the best ones.
+
+    Attributes:
+        noise: standard Gumbel noise of a prefix (padded).
+        temperature: logits are divided by it.
+        top_k: only so many of the likeliest children of a prefix may follow it; 0 = all.
+    """
+
+    noise: Callable[[Path], float]
+    temperature: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ReferenceSpec:
     """What is searched for.
 
@@ -82,6 +97,7 @@ class ReferenceSpec:
             item.
         codebooks: token ids of each level, used or not; None = those the catalogue uses there.
         item_filter: which items may be returned.
+        sampling: draw items; None = take the best.  Only under TRIE.
     """
 
     prompt: Sequence[int]
@@ -90,13 +106,15 @@ class ReferenceSpec:
     convention: Literal["VOCAB", "LEVEL", "TRIE"] = "VOCAB"
     codebooks: Sequence[Collection[int]] | None = None
     item_filter: PlainFilter = field(default_factory=PlainFilter)
+    sampling: ReferenceSampling | None = None
 
 
 class Beam(NamedTuple):
-    """A prefix and its cumulative log-probability."""
+    """A prefix, its cumulative log-probability and the value it is ordered by."""
 
     score: float
     path: Path
+    rank: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +124,7 @@ class ReferenceItem:
     item_id: str
     score: float
     path: Path
+    rank: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +149,9 @@ def reference_beam_search(
     """Return the K best items by beam search of width W over the trie of the admitted items.
 
     All paths are padded to the longest one's length L.  Padding adds 0 to a score and needs no law,
-    and so does, under TRIE, the only child of a prefix.  Beams are ordered by score descending,
+    and so does, under TRIE, the only child of a prefix.  Beams are ordered by rank descending,
     then padded path ascending; the items of one path by popularity descending, then id ascending.
+    The rank is the score unless items are drawn.
 
     Args:
         catalog: every item by its id, whether admitted or not.
@@ -152,7 +172,8 @@ def reference_beam_search(
             for level in range(depth):
                 children.setdefault(path[:level], set()).add(path[level])
 
-    beams = [Beam(0.0, ())] if children else []
+    rank = 0.0 if spec.sampling is None else spec.sampling.noise(())
+    beams = [Beam(0.0, (), rank)] if children else []
     candidates: list[tuple[Beam, ...]] = []
     asked: list[int] = []
     for level in range(depth):
@@ -167,16 +188,16 @@ def reference_beam_search(
             if beam.path in laws:
                 logits = laws[beam.path]
                 among = _denominator(spec, codebooks[level], children[beam.path], len(logits))
-                steps = _log_softmax(logits, children[beam.path], among)
-            found += [Beam(beam.score + steps[token], (*beam.path, token)) for token in steps]
-        found.sort(key=lambda beam: (-beam.score, beam.path))
+                steps = _law(logits, children[beam.path], among, spec.sampling)
+            found += _continued(beam, steps, spec.sampling)
+        found.sort(key=lambda beam: (-beam.rank, beam.path))
         candidates.append(tuple(found))
         beams = found[: spec.beam_width]
 
     items: list[ReferenceItem] = []
-    for score, path in beams:
+    for score, path, rank in beams:
         for item_id in sorted(items_of[path], key=lambda name: (-catalog[name].popularity, name)):
-            items.append(ReferenceItem(item_id, score, catalog[item_id].path))
+            items.append(ReferenceItem(item_id, score, catalog[item_id].path, rank))
     return ReferenceAnswer(tuple(items[: spec.num_items]), tuple(candidates), tuple(asked))
 
 
@@ -198,6 +219,47 @@ def _denominator(
     if spec.convention == "VOCAB":
         return range(vocab_size)
     return codebook if spec.convention == "LEVEL" else children
+
+
+def _law(
+    logits: Sequence[float],
+    wanted: Collection[int],
+    among: Collection[int],
+    sampling: ReferenceSampling | None,
+) -> dict[int, float]:
+    """Log-probabilities of the tokens that may follow."""
+    if sampling is None:
+        return _log_softmax(logits, wanted, among)
+    likeliest = sorted(wanted, key=lambda token: (-logits[token], token))
+    kept = likeliest[: sampling.top_k or None]
+    tempered = {token: logits[token] / sampling.temperature for token in kept}
+    largest = max(tempered.values())
+    total = largest + math.log(math.fsum(math.exp(x - largest) for x in tempered.values()))
+    return {token: tempered[token] - total for token in kept}
+
+
+def _continued(
+    beam: Beam, steps: Mapping[int, float], sampling: ReferenceSampling | None
+) -> list[Beam]:
+    """Every continuation of a beam.
+
+    Drawn without replacement means: every item arrives at a random time, exponential with its
+    probability as the rate, and the first ones win.  A prefix arrives with its first item, so one
+    of its continuations arrives when it does, and the others as much later as they are slower.
+    Ranks are times on a logarithmic scale, turned round.
+    """
+    scores = {token: beam.score + step for token, step in steps.items()}
+    if sampling is None:
+        return [Beam(score, (*beam.path, token), score) for token, score in scores.items()]
+    times = {
+        token: math.exp(-(score + sampling.noise((*beam.path, token))))
+        for token, score in scores.items()
+    }
+    arrival, first = math.exp(-beam.rank), min(times.values())
+    return [
+        Beam(scores[token], (*beam.path, token), -math.log(arrival + (times[token] - first)))
+        for token in scores
+    ]
 
 
 def _log_softmax(

@@ -88,6 +88,12 @@ def beam_violations(beams: session_pb2.Beams, *, depth: int, field: str) -> list
         found.append(Violation(f"{field}.tokens", text))
     if not np.isfinite(np.fromiter(beams.scores, np.float64, count)).all():
         found.append(Violation(f"{field}.scores", "must be finite"))
+    ranks = beam_ranks(beams)
+    if ranks is not None and len(ranks) != count:
+        text = f"has {len(ranks)} values; there are {count} beams"
+        found.append(Violation(f"{field}.rank_values", text))
+    elif ranks is not None and not np.isfinite(ranks).all():
+        found.append(Violation(f"{field}.rank_values", "must be finite"))
     return found
 
 
@@ -95,6 +101,13 @@ def beam_paths(beams: session_pb2.Beams) -> tuple[NDArray[np.int64], NDArray[np.
     """Return padded paths (W', level) and scores (W',) of beams whose shape was checked."""
     scores = np.fromiter(beams.scores, np.float64, len(beams.scores))
     return decode_tokens(beams.tokens).reshape(len(scores), beams.level), scores
+
+
+def beam_ranks(beams: session_pb2.Beams) -> NDArray[np.float64] | None:
+    """Return the values beams are ordered by; None where these are the scores.  Shape (W',)."""
+    if not beams.rank_values:
+        return None
+    return np.fromiter(beams.rank_values, np.float64, len(beams.rank_values))
 
 
 def out_of_turn(field: str, description: str) -> InvalidRequest:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specbeam.catalog import LeafSpec
+from specbeam.decoding.selection import MAX_TEMPERATURE, RULE_NAMES, Selection
 from specbeam.runtime.errors import Violation
 from specbeam.runtime.filter_rules import (
     clause_violations,
@@ -15,6 +16,10 @@ from specbeam.runtime.filter_rules import (
 from specbeam.target.v1alpha1 import session_pb2
 
 _FIELD = "open.search"
+_RULES = {
+    session_pb2.SELECTION_RULE_UNSPECIFIED: "TOP_K",
+    **{session_pb2.SelectionRule.Value(f"SELECTION_RULE_{name}"): name for name in RULE_NAMES},
+}
 
 
 def width_violations(search: session_pb2.SearchSpec, *, max_beam_width: int) -> list[Violation]:
@@ -23,6 +28,39 @@ def width_violations(search: session_pb2.SearchSpec, *, max_beam_width: int) -> 
     if 1 <= width <= max_beam_width:
         return []
     return [Violation(f"{_FIELD}.beam_width", f"is {width}; 1 to {max_beam_width} are allowed")]
+
+
+def selection_violations(search: session_pb2.SearchSpec) -> list[Violation]:
+    """Return the rules the selection of a search breaks by itself."""
+    asked, field, found = search.selection, f"{_FIELD}.selection", []
+    if asked.rule not in _RULES:
+        return [Violation(f"{field}.rule", f"is {asked.rule}, which is no rule")]
+    if not 0 <= asked.temperature <= MAX_TEMPERATURE:  # nor is not-a-number
+        text = f"is {asked.temperature:g}; above 0 to {MAX_TEMPERATURE:g} is allowed, 0 = 1"
+        found.append(Violation(f"{field}.temperature", text))
+    if _RULES[asked.rule] == "TOP_K":
+        text = "only where a rule draws items"
+        if asked.temperature not in (0.0, 1.0) and not found:
+            found.append(Violation(f"{field}.temperature", text))
+        if asked.top_k:
+            found.append(Violation(f"{field}.top_k", text))
+    return found
+
+
+def to_selection(search: session_pb2.SearchSpec) -> Selection:
+    """Return the selection of a search that was checked."""
+    asked = search.selection
+    return Selection(_RULES[asked.rule], asked.seed, asked.temperature or 1.0, asked.top_k)
+
+
+def from_selection(selection: Selection) -> session_pb2.Selection:
+    """Return the message of a selection."""
+    return session_pb2.Selection(
+        rule=session_pb2.SelectionRule.Value(f"SELECTION_RULE_{selection.rule}"),
+        seed=selection.seed,
+        temperature=selection.temperature,
+        top_k=selection.top_k,
+    )
 
 
 def filter_violations(
@@ -53,7 +91,11 @@ def to_leaf_spec(search: session_pb2.SearchSpec) -> LeafSpec:
 
 
 def from_leaf_spec(
-    leaves: LeafSpec, *, beam_width: int, max_rows: int = 0
+    leaves: LeafSpec,
+    *,
+    beam_width: int,
+    max_rows: int = 0,
+    selection: Selection | None = None,
 ) -> session_pb2.SearchSpec:
     """Return the message of a search.
 
@@ -61,6 +103,7 @@ def from_leaf_spec(
         leaves: Its filter.
         beam_width: W.
         max_rows: Row budget of one pass; 0 = the server's limit.
+        selection: How beams are chosen; None = by score.
     """
     allowed = leaves.allowed_leaves
     return session_pb2.SearchSpec(
@@ -70,6 +113,7 @@ def from_leaf_spec(
         allowed_leaves=None if allowed is None else session_pb2.LeafSet(leaves=allowed.tolist()),
         required_tags=[session_pb2.TagClause(any_of=clause) for clause in leaves.required_tags],
         created_after_ms=leaves.created_after_ms,
+        selection=None if selection is None else from_selection(selection),
     )
 
 

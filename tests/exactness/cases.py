@@ -20,9 +20,11 @@ from specbeam.catalog import (
 )
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.device_expansion import DeviceExpansion
+from specbeam.decoding.expansion import BY_SCORE
 from specbeam.decoding.host_expansion import HostExpansion
 from specbeam.decoding.reference import (
     PAD,
+    Beam,
     Path,
     PlainFilter,
     ReferenceAnswer,
@@ -30,6 +32,7 @@ from specbeam.decoding.reference import (
     reference_beam_search,
 )
 from specbeam.decoding.scoring import Scoring
+from specbeam.decoding.selection import Selection
 from specbeam.decoding.shape import DraftShape
 from specbeam.engine import (
     BeamSession,
@@ -50,6 +53,7 @@ from tests.exactness.models import (
     random_model,
     runner_of,
 )
+from tests.exactness.plain_noise import plain_sampling
 from tests.exactness.requests import Prompt, Request, random_prompt, random_request
 from tests.exactness.unions import UNIONS, Asked, united
 
@@ -156,6 +160,7 @@ class Case:
     steps_plainly: bool  # now and then, between drafted turns
     flow: str = "root-first"
     report_nodes: int = 0
+    selection: Selection = BY_SCORE
 
     @property
     def reference_spec(self) -> ReferenceSpec:
@@ -167,6 +172,7 @@ class Case:
             self.convention,  # type: ignore[arg-type]
             self.world.catalogue.codebooks,
             request.item_filter,
+            plain_sampling(self.selection),
         )
 
     def expected(self) -> ReferenceAnswer:
@@ -231,7 +237,9 @@ def run_case(case: Case, rng: np.random.Generator) -> Outcome:
         propose = _proposer(case, leaf_filter, stack, rng)
 
         def session() -> BeamSession:
-            opened = BeamSession(model, request.beam_width, leaf_filter, case.report_nodes)
+            opened = BeamSession(
+                model, request.beam_width, leaf_filter, case.report_nodes, case.selection
+            )
             return stack.enter_context(closing(opened))
 
         _search(case, session, propose, rng, found)
@@ -240,7 +248,7 @@ def run_case(case: Case, rng: np.random.Generator) -> Outcome:
     found.ranked = rank_items(
         world.trie,
         last.nodes,
-        last.scores,
+        last.rank_values,
         request.num_items,
         lambda items: world.compiler.allowed(wanted, items),
     )
@@ -263,7 +271,7 @@ def _proposer(
         name = "noisy"
     model = case.world.search_model(name, case.convention, case.place)
     width = case.request.beam_width
-    drafter = stack.enter_context(closing(DraftSession(model, width, its_filter)))
+    drafter = stack.enter_context(closing(DraftSession(model, width, its_filter, case.selection)))
     prompt = np.array(case.request.prompt.tokens)
     drafter.open(prompt)
     if case.way in UNIONS:
@@ -298,7 +306,9 @@ def _search(
             session.close()
             session = open_session()
             paths, order = before.paths(case.world.trie), rng.permutation(len(before))
-            resumed = Beams.from_paths(case.world.trie, paths[order], before.scores[order])
+            ranks = None if before.ranks is None else before.ranks[order]
+            scores = before.scores[order]
+            resumed = Beams.from_paths(case.world.trie, paths[order], scores, ranks)
             found.turns.append(session.open(prompt, resumed))
             found.restarted = True
         if propose is None or (case.steps_plainly and rng.random() < 0.3):
@@ -328,7 +338,8 @@ def assert_equal(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
     assert set(ids) <= request.admitted, "an item violates the filter"
     paths = [_unpadded(path) for path in trie.leaf_paths(got.ranked.leaves).tolist()]
     assert paths == [item.path for item in want.items]
-    _assert_close(got.ranked.scores, [item.score for item in want.items])
+    # What items are ranked by: their scores, or these with noise.
+    _assert_close(got.ranked.scores, [item.rank for item in want.items])
     assert got.ranked.exhausted == (len(want.items) < request.num_items)
     for turn in got.turns:
         expected = sorted(
@@ -337,6 +348,7 @@ def assert_equal(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
         )
         assert turn.beams.paths(trie).tolist() == [list(beam.path) for beam in expected]
         _assert_close(turn.beams.scores, [beam.score for beam in expected])
+        _assert_close(turn.beams.rank_values, [beam.rank for beam in expected])
     assert_reported(case, got, want)
 
 
@@ -359,7 +371,7 @@ def assert_reported(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
         told, logprobs = known[len(known) - len(tree) :], tree.logprobs.tolist()
         assert tree.base_level == base
         for level in passed:
-            best = want.candidates[level - 1][:count]
+            best = told_of(want.candidates[level - 1], width, count)
             score_of = {beam.path: beam.score for beam in want.candidates[level - 1]}
             above = {beam.path: beam.score for beam in want.candidates[level - 2]}
             paths, told = told[: len(best)], told[len(best) :]
@@ -370,6 +382,12 @@ def assert_reported(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
             steps = [score_of[p] - (above[p[:-1]] if level > 1 else 0.0) for p in paths]
             np.testing.assert_allclose(of_paths, steps, rtol=0, atol=REPORT_TOLERANCE)
         assert not told
+
+
+def told_of(candidates: Sequence[Beam], width: int, count: int) -> list[Beam]:
+    """What is reported of a level: its beams, then the others by score."""
+    others = sorted(candidates[width:], key=lambda beam: (-beam.score, beam.path))
+    return [*candidates[:width], *others][:count]
 
 
 def assert_cheap(case: Case, got: Outcome, want: ReferenceAnswer) -> None:

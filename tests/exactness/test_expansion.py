@@ -166,8 +166,8 @@ def pick_rows(
     decided, going_on = base, True
     after = admitted_children(table, request)
     for level in range(base, table.trie.depth):
-        beams = want.candidates[level - 1][: request.beam_width] if level else (Beam(0.0, ()),)
-        needed = {path for _, path in beams if not is_free(table.convention, after[path])}
+        beams = want.candidates[level - 1][: request.beam_width] if level else (Beam(0.0, (), 0.0),)
+        needed = {path for _, path, _ in beams if not is_free(table.convention, after[path])}
         missing = set()
         if level > base and needed and rng.random() < 0.3:
             lost = rng.permutation(len(needed))[: int(rng.integers(1, len(needed) + 1))]

@@ -6,6 +6,9 @@ import numpy as np
 
 from specbeam.decoding.rules.choice import Chosen, Continuations, Drafted, Noise, best
 
+# Laws closer than this are equal: a drafter tells its own in fp32.
+ROUNDING = 1e-6
+
 
 def relaxed(continuations: Continuations, noise: Noise) -> Chosen:
     """Accept drafted continuations by the ratio of the two laws; draw what is missing.
@@ -56,10 +59,10 @@ def _residual(
     target: np.ndarray, law: np.ndarray, accepted: np.ndarray, missing: int
 ) -> np.ndarray:
     """Logarithm of what is left to draw from, not normalised, -inf for what is accepted."""
-    # Only where law < target is the difference read; elsewhere it may be infinite or none.
+    # Only where the target's law is larger is the difference read; elsewhere it may be none.
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         difference = target + np.log(-np.expm1(law - target))
-    rest: np.ndarray = np.where(law < target, difference, -np.inf)
+        rest: np.ndarray = np.where(target - law > ROUNDING, difference, -np.inf)
     rest[accepted] = -np.inf
     if np.count_nonzero(rest > -np.inf) < missing:
         rest = target.copy()
