@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import chain, combinations
+from typing import Any
 
 import numpy as np
+import torch
 
 from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.device_expansion import DeviceExpansion
 from specbeam.decoding.draft_laws import DraftLaws
-from specbeam.decoding.expansion import NO_LAWS, Allowed, ScoredLevel
+from specbeam.decoding.expansion import NO_LAWS, Allowed, Expansion, ScoredLevel
 from specbeam.decoding.host_expansion import HostExpansion
 from specbeam.decoding.scoring import Scoring
 from tests.rules.laws import Path, TreeLaw
@@ -39,12 +42,23 @@ def plain_top_k(law: TreeLaw, width: int) -> list[Path]:
 class ToyTarget:
     """A law as a catalogue and scored rows."""
 
-    def __init__(self, law: TreeLaw, kind: str) -> None:
-        """Build the catalogue; item numbers follow the order of paths."""
+    def __init__(self, law: TreeLaw, kind: str, device: torch.device | None = None) -> None:
+        """Build the catalogue; item numbers follow the order of paths.
+
+        Args:
+            law: of the items.
+            kind: score convention.
+            device: where levels are decided; None = in numpy.
+        """
         paths = sorted(law.items())
         self.law = law
         self.trie = ItemTrie.build(np.array(paths, np.int32), [str(path) for path in paths])
-        self.expansion = HostExpansion(self.trie, Scoring(kind))
+        self.expansion: Expansion[Any] = (
+            HostExpansion(self.trie, Scoring(kind))
+            if device is None
+            else DeviceExpansion(self.trie, Scoring(kind), device)
+        )
+        self._device = device
         self.drafts = [path for level in range(1, law.depth) for path in sorted(law.level(level))]
         self._rows = {level: self._logprobs(level) for level in range(law.depth)}
 
@@ -96,7 +110,7 @@ class ToyTarget:
 
     def _scored(
         self, level: int, beams: Beams, drafted: Collection[Path], allowed: Allowed
-    ) -> ScoredLevel[np.ndarray]:
+    ) -> ScoredLevel[Any]:
         """Rows of the drafted prefixes of a level, and of the beams on theirs."""
         paths = np.array([path for path in drafted if len(path) == level], np.int32)
         nodes = self.trie.find(paths) if len(paths) else np.zeros(0, np.int64)
@@ -104,7 +118,8 @@ class ToyTarget:
             nodes = np.concatenate([nodes, beams.nodes])
         nodes = np.unique(nodes).astype(np.int64)
         nodes = nodes[self.expansion.needs_row(level, nodes, allowed)]
-        return ScoredLevel(nodes, self._rows[level][nodes])
+        rows = self._rows[level][nodes]
+        return ScoredLevel(nodes, rows if self._device is None else torch.from_numpy(rows))
 
     def answer(self, beams: Beams) -> list[Path]:
         """Items by rank, ties to the smaller path."""

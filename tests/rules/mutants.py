@@ -92,16 +92,17 @@ def _rule(name: str, rule: Rule) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def _keys_by_row(seed: int, paths: np.ndarray) -> np.ndarray:
-    return noise.child_keys(np.full(len(paths), seed, np.uint64), np.arange(len(paths))[:, None])[
-        :, 0
-    ]
+    rows = np.arange(len(paths))[:, None]
+    keys: np.ndarray = noise.child_keys(np.full(len(paths), seed, np.uint64), rows).ravel()
+    return keys
 
 
 _child_keys = noise.child_keys
 
 
 def _keys_by_token(keys: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    return _child_keys(keys * np.uint64(0), tokens)
+    none: np.ndarray = np.zeros_like(keys)
+    return _child_keys(none, tokens)
 
 
 def _best_last(values: np.ndarray, count: int) -> np.ndarray:
@@ -112,7 +113,8 @@ def _best_last(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _unconditioned(ranks: np.ndarray, scores: np.ndarray, gumbels: np.ndarray) -> np.ndarray:
-    return scores + gumbels
+    free: np.ndarray = scores + gumbels
+    return free
 
 
 def _accumulated(ranks: np.ndarray, scores: np.ndarray, gumbels: np.ndarray) -> np.ndarray:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
+import torch
 
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.selection import Selection
 from tests.rules import production
+from tests.rules.checks import TOY as SMALL
 from tests.rules.drafted_sets import ToyTarget, plain_top_k, subsets
 from tests.rules.laws import tree_of
 
@@ -62,6 +65,19 @@ def test_the_same_items_are_drawn_whatever_is_drafted(seed: int) -> None:
             assert beams.rank_values.tolist() == wanted.ranks.tolist()
             passes[took] += 1
     assert set(passes) == {1, 2, 3}
+
+
+def test_on_a_device_they_are_the_same() -> None:
+    target = ToyTarget(SMALL, "TRIE", torch.device("cpu"))
+    for seed in range(4):
+        selection = Selection("GUMBEL", seed)
+        allowed = target.expansion.allow(None, selection)
+        noise_of = production.keyed("GUMBEL", seed)
+        wanted = production.search("GUMBEL", SMALL, 2, seed, noise_of)[-1]
+        for drafted in subsets(target.drafts):
+            beams, _ = target.search(Beams.root(selection), drafted, 2, allowed)
+            assert target.answer(beams) == list(wanted.by_rank()), drafted
+            np.testing.assert_allclose(beams.rank_values, wanted.ranks, rtol=0, atol=1e-12)
 
 
 def test_without_a_law_relaxed_sampling_does_not_see_what_is_drafted() -> None:

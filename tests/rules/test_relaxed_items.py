@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
+import pytest
 
 from specbeam.decoding import noise
 from specbeam.decoding.beams import Beams
@@ -102,6 +103,7 @@ def relaxed_items(target: ToyTarget, q: TreeLaw, seed: int) -> frozenset[Path]:
     return frozenset(target.answer(beams))
 
 
+@pytest.mark.slow
 def test_searches_have_the_enumerated_law() -> None:
     """Q counts the children of drafted prefixes that were not kept, P those of the beams only."""
     q, target = unlike(P), ToyTarget(P, "TRIE")
