@@ -15,7 +15,7 @@ from specbeam.decoding.device_expansion import DeviceExpansion
 from specbeam.decoding.draft_laws import DraftLaws
 from specbeam.decoding.expansion import NO_LAWS, Allowed, Expansion, ScoredLevel
 from specbeam.decoding.host_expansion import HostExpansion
-from specbeam.decoding.scoring import Scoring
+from specbeam.decoding.scoring import ColumnMap, LevelScores, Scoring
 from tests.rules.laws import Path, TreeLaw
 
 
@@ -119,7 +119,24 @@ class ToyTarget:
         nodes = np.unique(nodes).astype(np.int64)
         nodes = nodes[self.expansion.needs_row(level, nodes, allowed)]
         rows = self._rows[level][nodes]
+        if allowed.selection.shapes_laws:
+            return self._shaped(level, nodes, rows, allowed)
         return ScoredLevel(nodes, rows if self._device is None else torch.from_numpy(rows))
+
+    def _shaped(
+        self, level: int, nodes: np.ndarray, rows: np.ndarray, allowed: Allowed
+    ) -> ScoredLevel[Any]:
+        """Rows as the expansion makes them of logits, here those of the law."""
+        logits = np.full((len(nodes), int(self.trie.largest_token()) + 1), -np.inf)
+        tokens = [list(self.law.children[tuple(path)]) for path in self._paths(level, nodes)]
+        for row, (columns, values) in enumerate(zip(tokens, rows, strict=True)):
+            logits[row, columns] = values[: len(columns)]
+        scores = LevelScores(torch.from_numpy(logits), ColumnMap(), over_children=True)
+        return self.expansion.score(level, nodes, scores, allowed)
+
+    def _paths(self, level: int, nodes: np.ndarray) -> list[list[int]]:
+        found: list[list[int]] = self.trie.node_paths(level, nodes).tolist()
+        return found
 
     def answer(self, beams: Beams) -> list[Path]:
         """Items by rank, ties to the smaller path."""

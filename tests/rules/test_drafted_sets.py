@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from specbeam.decoding.selection import Selection
 from tests.rules import production
 from tests.rules.checks import TOY as SMALL
 from tests.rules.drafted_sets import ToyTarget, plain_top_k, subsets
-from tests.rules.laws import tree_of
+from tests.rules.laws import TreeLaw, filtered, tempered, tree_of
 
 # Three levels, nine prefixes that may be drafted: ties, an impossible item, an only child.
 TOY = tree_of(
@@ -78,6 +79,29 @@ def test_on_a_device_they_are_the_same() -> None:
             beams, _ = target.search(Beams.root(selection), drafted, 2, allowed)
             assert target.answer(beams) == list(wanted.by_rank()), drafted
             np.testing.assert_allclose(beams.rank_values, wanted.ranks, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("base", "temperature", "top_k", "law"),
+    [
+        (SMALL, 0.5, 0, tempered(SMALL, 2)),
+        (SMALL, 1.0, 1, filtered(SMALL, 1)),
+        (TOY, 1 / 3, 2, tempered(filtered(TOY, 2), 3)),
+    ],
+)
+@pytest.mark.parametrize("device", [None, torch.device("cpu")])
+def test_temperature_and_top_k_change_the_law_of_each_step(
+    base: TreeLaw, temperature: float, top_k: int, law: TreeLaw, device: torch.device | None
+) -> None:
+    target = ToyTarget(base, "TRIE", device)
+    for seed in range(6):
+        selection = Selection("GUMBEL", seed, temperature, top_k)
+        allowed = target.expansion.allow(None, selection)
+        wanted = production.search("GUMBEL", law, 3, seed, production.keyed("GUMBEL", seed))[-1]
+        for drafted in islice(subsets(target.drafts), 0, None, 29):
+            beams, _ = target.search(Beams.root(selection), drafted, 3, allowed)
+            assert target.answer(beams) == list(wanted.by_rank()), drafted
+            np.testing.assert_allclose(beams.scores, wanted.scores, rtol=0, atol=1e-12)
 
 
 def test_without_a_law_relaxed_sampling_does_not_see_what_is_drafted() -> None:

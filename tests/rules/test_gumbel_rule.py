@@ -85,3 +85,38 @@ def test_with_keyed_noise_it_draws_items_without_replacement() -> None:
     assert race_of(SAMPLED, 2) == wanted
     assert chi_square_p(found, wanted) > 1e-4
     assert chi_square_p(found, first(fresh_noise(SAMPLED, 2), 2)) < 1e-12
+
+
+def test_a_wider_beam_begins_with_the_same_items() -> None:
+    source = random.Random(12)
+    for seed in range(100):
+        law, noise_of = random_tree(source, 3, 3), keyed("GUMBEL", seed)
+        found = [production.search("GUMBEL", law, width, seed, noise_of)[-1] for width in (1, 2, 5)]
+        widest = found[-1].by_rank()
+        for level in found:
+            assert level.by_rank() == widest[: len(level.prefixes)]
+
+
+def test_rank_values_weigh_a_sample_without_bias() -> None:
+    """By the last one of four, the three before tell a mean over all items."""
+    worth = {path: float(number) for number, path in enumerate(SAMPLED.items())}
+    told = []
+    for seed in range(3000):
+        found = production.search("GUMBEL", SAMPLED, 4, seed, keyed("GUMBEL", seed))[-1]
+        ranks = dict(zip(found.prefixes, found.ranks.tolist(), strict=True))
+        scores = dict(zip(found.prefixes, found.scores.tolist(), strict=True))
+        *used, last = found.by_rank()
+        threshold = ranks[last]
+        told.append(
+            sum(
+                worth[path]
+                * math.exp(scores[path])
+                / -math.expm1(-math.exp(scores[path] - threshold))
+                for path in used
+            )
+        )
+    wanted = sum(worth[path] * float(mass) for path, mass in SAMPLED.items().items())
+    error = np.std(told) / len(told) ** 0.5
+    print(f"{np.mean(told):.3f} +- {error:.3f}, exactly {wanted:.3f}")
+    assert abs(np.mean(told) - wanted) < 4 * error
+    assert error < wanted / 30
