@@ -10,7 +10,7 @@ import numpy as np
 from specbeam.decoding.selection import Selection
 
 # No child that is allowed becomes impossible, however cold the law.
-LOWEST = -1e300
+LOWEST = -1e30
 
 
 def shaped_law(logprobs: np.ndarray, selection: Selection) -> np.ndarray:

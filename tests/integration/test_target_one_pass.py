@@ -43,7 +43,7 @@ class EveryChild:
         self.trie = trie
         self.hidden = []
 
-    def propose(self, hidden, beams, levels, max_nodes, width, leaf_filter=None):
+    def propose(self, hidden, beams, levels, max_nodes, width, leaf_filter=None, selection=None):
         self.hidden.append(hidden.clone())
         parents, tokens, logprobs = [], [], []
         frontier = list(enumerate(beams.nodes.tolist()))
