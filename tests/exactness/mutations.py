@@ -40,7 +40,7 @@ SUITES = {
         "../rules/test_drafted_sets.py",
         "../rules/test_relaxed_items.py",
     ),
-    "drawn": ("test_sampling.py",),
+    "drawn": ("test_sampling.py", "test_relaxed.py"),
 }
 MUTATIONS = SEARCH_MUTATIONS + SAMPLING_MUTATIONS
 

@@ -59,7 +59,7 @@ SAMPLING_MUTATIONS = (
         "ranks: the root has no noise",
         "decoding/beams.py",
         "if selection is not None and selection.perturbs:",
-        "if selection is None:",
+        "if selection is not None and selection.perturbs and selection.seed < 0:",
     ),
     Mutation(
         "ranks: told without noise",

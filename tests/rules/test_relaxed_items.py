@@ -10,11 +10,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from specbeam.decoding import noise
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.draft_laws import DraftLaws, draft_laws
+from specbeam.decoding.draft_laws import draft_laws
 from specbeam.decoding.selection import Selection
-from specbeam.decoding.tree import CandidateTree
+from specbeam.decoding.tree import node_of_each
+from specbeam.drafting.question import DraftQuestion
+from specbeam.drafting.sampled import draw_tree
 from tests.rules.chi_square import chi_square_p
 from tests.rules.drafted_sets import ToyTarget
 from tests.rules.laws import Path, TreeLaw, random_law, sets_without_replacement, tree_of
@@ -51,54 +52,20 @@ def unlike(law: TreeLaw) -> TreeLaw:
     return law.changed(other)
 
 
-def draw_tree(law: TreeLaw, base: dict[Path, float], seed: int) -> tuple[CandidateTree, set[Path]]:
-    """Keyed draws without replacement on every level but the last, and the law they came from.
-
-    Args:
-        law: of the draft.
-        base: cumulative score of each exact beam, in ascending order of paths.
-        seed: of the draws.
-    """
-    level = len(next(iter(base)))
-    parents, drawn, told = dict(base), list[Path](), list[float]()
-    number = {path: place for place, path in enumerate(base)}
-    for _ in range(level, law.depth - 1):
-        children = {
-            (*path, token): score + float(np.log(float(mass)))
-            for path, score in parents.items()
-            for token, mass in law.children[path].items()
-        }
-        told += children.values()
-        keys = noise.prefix_keys(seed, np.array(list(children)))
-        values = np.array(list(children.values())) + noise.gumbels(keys, "draft")
-        paths = list(children)
-        best = [paths[place] for place in np.argsort(-values)[:DRAFT_WIDTH]]
-        number |= {path: len(number) + place for place, path in enumerate(best)}
-        parents = {path: children[path] for path in best}
-        drawn += best
-    tree = CandidateTree(
-        level,
-        np.array([number[path[:-1]] for path in drawn], np.int64),
-        np.array([path[-1] for path in drawn], np.int64),
-        complete=True,
-        child_scores=np.array(told),
-    )
-    return tree, set(drawn)
-
-
-def relaxed_items(target: ToyTarget, q: TreeLaw, seed: int) -> frozenset[Path]:
+def relaxed_items(target: ToyTarget, draft: ToyTarget, seed: int) -> frozenset[Path]:
     """One relaxed search: a tree a round, then the last level."""
     selection = Selection("RELAXED", seed)
     allowed = target.expansion.allow(None, selection)
     beams = Beams.root(selection)
     while beams.level < target.trie.depth:
-        drafted: set[Path] = set()
-        laws: DraftLaws = {}
-        if beams.level < target.trie.depth - 1:
-            paths = [tuple(path) for path in beams.paths(target.trie).tolist()]
-            base = dict(zip(paths, beams.scores.tolist(), strict=True))
-            tree, drafted = draw_tree(q, base, seed)
-            laws = draft_laws(target.trie, beams, tree)
+        question = DraftQuestion(target.trie, beams, WIDTH)
+        tree = draw_tree(question, draft.scorer, DRAFT_WIDTH, target.trie.depth, selection)
+        node, level = node_of_each(target.trie, beams, tree)
+        drafted = {
+            tuple(target.trie.node_paths(int(at), np.array([one]))[0].tolist())
+            for one, at in zip(node, level, strict=True)
+        }
+        laws = draft_laws(target.trie, beams, tree)
         beams = target.step(beams, drafted, WIDTH, allowed, laws)
     return frozenset(target.answer(beams))
 
@@ -107,6 +74,7 @@ def relaxed_items(target: ToyTarget, q: TreeLaw, seed: int) -> frozenset[Path]:
 def test_searches_have_the_enumerated_law() -> None:
     """Q counts the children of drafted prefixes that were not kept, P those of the beams only."""
     q, target = unlike(P), ToyTarget(P, "TRIE")
-    found = Counter(relaxed_items(target, q, seed) for seed in range(DRAWS))
+    draft = ToyTarget(q, "TRIE")
+    found = Counter(relaxed_items(target, draft, seed) for seed in range(DRAWS))
     assert chi_square_p(found, items_law(P, q, DRAFT_WIDTH, WIDTH)) > 1e-4
     assert chi_square_p(found, sets_without_replacement(P.items(), WIDTH)) < 1e-12
