@@ -19,10 +19,10 @@ from tests.rules.production import NoiseOf, keyed
 from tests.rules.race_steps import child_times
 from tests.rules.races import first, fresh_noise, race_of
 
-SEARCHES = 1200
+SEARCHES = 900
 # Sampled laws: total weight 12 on every node, two items that cannot come out.
 SAMPLED = tree_of(2, {(): [6, 4, 2], (0,): [1, 2, 3], (1,): [5, 1, 0], (2,): [1, 0]})
-DRAWS = 6000
+DRAWS = 5000
 
 
 def test_ranks_of_children_are_their_arrival_times() -> None:

@@ -37,7 +37,7 @@ P = tree_of(
         (2, 1): [2, 1],
     },
 )
-DRAWS = 4000
+DRAWS = 3000
 WIDTH, DRAFT_WIDTH = 2, 3
 
 

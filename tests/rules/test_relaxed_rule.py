@@ -14,8 +14,8 @@ from tests.rules.relaxed_cases import TARGET, Case, drawn
 from tests.rules.relaxed_laws import level_law
 from tests.rules.report import at_distance
 
-CASES = 3000
-DRAWS = 8000
+CASES = 2000
+DRAWS = 5000
 
 
 def test_it_agrees_with_the_slow_rule() -> None:
@@ -28,7 +28,7 @@ def test_it_agrees_with_the_slow_rule() -> None:
         np.testing.assert_array_equal(chosen.ranks, chosen.scores)
         came[case.expected()[2]] += 1
     print(f"{dict(came)}")
-    assert min(came[how] for how in ("all", "plain", "accepted", "repaired", "guarded")) > 60
+    assert min(came[how] for how in ("all", "plain", "accepted", "repaired", "guarded")) > 40
 
 
 @pytest.mark.parametrize(("draft_width", "width"), [(1, 1), (3, 2)])

@@ -75,10 +75,10 @@ def test_rejection_on_trees_is_lossless(
     rule: Callable[[TreeLaw, TreeLaw, tuple[int, ...]], Rule],
 ) -> None:
     for branching in BRANCHINGS:
-        for p, q in pairs(5, 6, 3, 3):
+        for p, q in pairs(5, 4, 3, 3):
             assert distance(p, rule(p, q, branching)) == 0
     for branching in DEEP:
-        for p, q in pairs(6, 4, 2, 4):
+        for p, q in pairs(6, 3, 2, 4):
             assert distance(p, rule(p, q, branching)) == 0
 
 
