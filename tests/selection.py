@@ -12,11 +12,18 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.device_expansion import DeviceExpansion
 from specbeam.decoding.device_steps import Step
 from specbeam.decoding.expansion import Allowed
-from specbeam.decoding.scoring import ColumnMap, LevelScores, Scoring
+from specbeam.decoding.scoring import SCORE_KINDS, ColumnMap, LevelScores, Scoring
+from specbeam.decoding.selection import Selection as ByRule
 
 VOCABULARY = 40
 WIDTH = 6
 REPORT = 9
+# Score convention and rule: every convention, and noise where it is allowed.
+KINDS = (*((kind, "TOP_K") for kind in SCORE_KINDS), ("TRIE", "GUMBEL"))
+RULES = {
+    "TOP_K": ByRule(),
+    "GUMBEL": ByRule("GUMBEL", 2**64 - 5, temperature=0.8, top_k=6),
+}
 
 
 def catalogue() -> ItemTrie:
@@ -40,11 +47,15 @@ def filters(trie: ItemTrie) -> Iterator[ItemFilter]:
 class Selection:
     """Two levels below the root, scored at random, decided as far as they go."""
 
-    def __init__(self, kind: str, wanted: ItemFilter, device: torch.device) -> None:
+    def __init__(
+        self, kind: str, wanted: ItemFilter, device: torch.device, rule: str = "TOP_K"
+    ) -> None:
         self.trie = catalogue()
         compiler = FilterCompiler(self.trie)
         self.expansion = DeviceExpansion(self.trie, Scoring(kind), device)
-        self.allowed: Allowed = self.expansion.allow(compiler.compile(compiler.resolve(wanted)))
+        compiled = compiler.compile(compiler.resolve(wanted))
+        self.selection = RULES[rule]
+        self.allowed: Allowed = self.expansion.allow(compiled, self.selection)
         self._scores = {}
         generator = torch.Generator().manual_seed(3)
         for level in (0, 1, 2):
@@ -64,4 +75,5 @@ class Selection:
         for level, (nodes, scores) in self._scores.items():
             part = self.expansion.score(level, nodes, scores, self.allowed)
             scored[level] = self.expansion.merge(None, part)
-        return self.expansion.walk(Beams.root(), scored, WIDTH, self.allowed, REPORT)
+        root = Beams.root(self.selection)
+        return self.expansion.walk(root, scored, WIDTH, self.allowed, REPORT)

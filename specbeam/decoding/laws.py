@@ -9,8 +9,8 @@ import numpy as np
 
 from specbeam.decoding.selection import Selection
 
-# No child that is allowed becomes impossible, however cold the law.
-LOWEST = -1e30
+# Anything colder is as certain, and children must not become impossible by overflow.
+COLDEST = 1e-30
 
 
 def shaped_law(logprobs: np.ndarray, selection: Selection) -> np.ndarray:
@@ -30,9 +30,8 @@ def shaped_law(logprobs: np.ndarray, selection: Selection) -> np.ndarray:
     dead = values == -np.inf
     # Nodes without a live child have no largest value; all of them stays dead.
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.maximum(
-            (values - values.max(axis=1, keepdims=True)) / selection.temperature, LOWEST
-        )
+        values = values - values.max(axis=1, keepdims=True)
+        values = values / max(selection.temperature, COLDEST)
         values[dead] = -np.inf
         total = np.log(np.exp(values).sum(axis=1, keepdims=True))
         shaped: np.ndarray = np.where(dead, -np.inf, values - total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from specbeam.decoding.laws import LOWEST
+from specbeam.decoding.laws import COLDEST
 from specbeam.decoding.selection import Selection
 
 
@@ -24,8 +24,8 @@ def shaped_logits(logits: torch.Tensor, selection: Selection) -> torch.Tensor:
         return logits
     dead = torch.isneginf(logits)
     values = logits.double()
-    values = (values - values.amax(dim=1, keepdim=True)) / selection.temperature
-    return values.clamp(min=LOWEST).masked_fill(dead, -torch.inf)
+    values = values - values.amax(dim=1, keepdim=True)
+    return (values / max(selection.temperature, COLDEST)).masked_fill(dead, -torch.inf)
 
 
 def _largest(logits: torch.Tensor, count: int) -> torch.Tensor:

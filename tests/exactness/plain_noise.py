@@ -1,12 +1,15 @@
-"""The noise of a seed and a prefix once more, in Python's integers."""
+"""The noise of a seed and a prefix once more, in Python's integers; and random selections."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from specbeam.decoding.reference import Path, ReferenceSampling
 from specbeam.decoding.selection import Selection
 
+SEEDS = (0, 1, 2**63 + 5, 2**64 - 1)
 WRAP = 1 << 64
 WALK = 0x243F6A8885A308D3
 
@@ -43,3 +46,10 @@ def plain_sampling(selection: Selection) -> ReferenceSampling | None:
     return ReferenceSampling(
         lambda path: gumbel_of(selection.seed, path), selection.temperature, selection.top_k
     )
+
+
+def random_selection(rng: np.random.Generator) -> Selection:
+    """Any seed, mostly the model's own law."""
+    seed = int(rng.choice(np.array(SEEDS, np.uint64)))
+    temperature = float(rng.choice([1.0, 1.0, 0.3, 1.7, 100.0]))
+    return Selection("GUMBEL", seed, temperature, int(rng.choice([0, 0, 1, 3, 1000])))

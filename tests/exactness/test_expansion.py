@@ -18,7 +18,7 @@ import torch
 from specbeam.catalog import FilterCompiler, ItemFilter, ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.device_expansion import DeviceExpansion
-from specbeam.decoding.expansion import Allowed, AnyExpansion, ScoredLevel
+from specbeam.decoding.expansion import BY_SCORE, Allowed, AnyExpansion, ScoredLevel
 from specbeam.decoding.host_expansion import HostExpansion
 from specbeam.decoding.reference import (
     PAD,
@@ -29,7 +29,9 @@ from specbeam.decoding.reference import (
     reference_beam_search,
 )
 from specbeam.decoding.scoring import ColumnMap, LevelScores, Scoring
+from specbeam.decoding.selection import Selection
 from tests.exactness.catalogues import MAKERS, Catalogue
+from tests.exactness.plain_noise import plain_sampling, random_selection
 from tests.exactness.requests import FILTER_COMBINATIONS, Prompt, Request, random_request
 
 SEEDS = range(3)
@@ -107,7 +109,7 @@ class Table:
             for level in range(len(item.path), depth + 1)
         }
 
-    def answer(self, request: Request) -> ReferenceAnswer:
+    def answer(self, request: Request, selection: Selection = BY_SCORE) -> ReferenceAnswer:
         spec = ReferenceSpec(
             (),
             request.beam_width,
@@ -115,6 +117,7 @@ class Table:
             self.convention,  # type: ignore[arg-type]
             self.catalogue.codebooks,
             request.item_filter,
+            plain_sampling(selection),
         )
         return reference_beam_search(self.catalogue.items, spec, self.law)
 
@@ -148,7 +151,8 @@ def beams_of(table: Table, level: int, beams: Sequence[Beam]) -> Beams:
         return Beams.root()
     paths = np.array([beam.path for beam in beams]).reshape(-1, level)
     scores = np.array([beam.score for beam in beams])
-    return Beams.from_paths(table.trie, paths, scores)
+    ranks = np.array([beam.rank for beam in beams])
+    return Beams.from_paths(table.trie, paths, scores, ranks)
 
 
 def pick_rows(
@@ -205,8 +209,13 @@ def is_free(convention: str, children: set[int]) -> bool:
 
 
 @pytest.mark.parametrize("maker", range(len(MAKERS)))
-@pytest.mark.parametrize("convention", ["VOCAB", "LEVEL", "TRIE"])
-def test_levels_are_decided_as_far_as_the_rows_go(maker: int, convention: str) -> None:
+@pytest.mark.parametrize(
+    ("convention", "drawing"),
+    [("VOCAB", False), ("LEVEL", False), ("TRIE", False), ("TRIE", True)],
+)
+def test_levels_are_decided_as_far_as_the_rows_go(
+    maker: int, convention: str, drawing: bool
+) -> None:
     torch.set_num_threads(1)
     seen: Counter[str] = Counter()
     for seed in SEEDS:
@@ -215,12 +224,13 @@ def test_levels_are_decided_as_far_as_the_rows_go(maker: int, convention: str) -
         for number in range(CASES_PER_CATALOGUE):
             kinds = FILTER_COMBINATIONS[number % len(FILTER_COMBINATIONS)]
             request = random_request(rng, table.catalogue, NO_PROMPT, kinds)
-            want = table.answer(request)
+            selection = random_selection(rng) if drawing else BY_SCORE
+            want = table.answer(request, selection)
             if not request.admitted:
                 continue
             base = int(rng.integers(0, table.trie.depth))
             rows, decided = pick_rows(table, want, request, base, rng)
-            compare_both(table, request, want, base, rows, decided)
+            compare_both(table, request, want, base, rows, decided, selection)
             seen["cut short"] += decided < table.trie.depth
             seen["cases"] += 1
     assert seen["cases"] > len(SEEDS) * CASES_PER_CATALOGUE / 2
@@ -246,12 +256,15 @@ def compare_both(
     base: int,
     rows: dict[int, np.ndarray],
     decided: int,
+    selection: Selection = BY_SCORE,
 ) -> None:
     width = request.beam_width
-    start = beams_of(table, base, want.candidates[base - 1][:width] if base else ())
+    start = Beams.root(selection)
+    if base:
+        start = beams_of(table, base, want.candidates[base - 1][:width])
     expected = beams_of(table, decided, want.candidates[decided - 1][:width])
     for expansion in table.expansions.values():
-        allowed = expansion.allow(table.compiled(request))
+        allowed = expansion.allow(table.compiled(request), selection)
         scored = score_rows(table, expansion, rows, allowed)
         if base == decided:
             continue
@@ -260,3 +273,5 @@ def compare_both(
         assert got.beams.level == decided
         np.testing.assert_array_equal(got.beams.nodes, expected.nodes)
         np.testing.assert_allclose(got.beams.scores, expected.scores, rtol=0, atol=1e-9)
+        if selection.perturbs:
+            np.testing.assert_allclose(got.beams.ranks, expected.ranks, rtol=0, atol=1e-9)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from specbeam.decoding.selection import Selection
 from specbeam.decoding.shape import DraftShape
 from specbeam.engine import SpeculationSpec
 from tests.exactness.cases import (
@@ -29,17 +28,10 @@ from tests.exactness.cases import (
     run_case,
 )
 from tests.exactness.catalogues import MAKERS
+from tests.exactness.plain_noise import random_selection
 from tests.exactness.requests import FILTER_COMBINATIONS
 
 CASES_PER_WORLD = 17
-SEEDS = (0, 1, 2**63 + 5, 2**64 - 1)
-
-
-def random_selection(rng: np.random.Generator) -> Selection:
-    """Any seed, mostly the model's own law."""
-    seed = int(rng.choice(np.array(SEEDS, np.uint64)))
-    temperature = float(rng.choice([1.0, 1.0, 0.3, 1.7, 100.0]))
-    return Selection("GUMBEL", seed, temperature, int(rng.choice([0, 0, 1, 3, 1000])))
 
 
 def sampling_case(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from specbeam.decoding.scoring import SCORE_KINDS
 from tests.gpu.test_sync import no_synchronisation
-from tests.selection import Selection, catalogue, filters
+from tests.selection import KINDS, Selection, catalogue, filters
 
 pytestmark = [
     pytest.mark.gpu,
@@ -15,17 +14,19 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("kind", SCORE_KINDS)
-def test_selection_waits_for_nothing_and_equals_the_cpu(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "rule"), KINDS)
+def test_selection_waits_for_nothing_and_equals_the_cpu(kind: str, rule: str) -> None:
     for wanted in filters(catalogue()):
-        selection = Selection(kind, wanted, torch.device("cuda"))
+        selection = Selection(kind, wanted, torch.device("cuda"), rule)
         selection.queue()  # libraries set themselves up, and wait, when first used
         with no_synchronisation():
             steps = selection.queue()
-        expected = Selection(kind, wanted, torch.device("cpu")).queue()
+        expected = Selection(kind, wanted, torch.device("cpu"), rule).queue()
         for step, want in zip(steps, expected, strict=True):
             torch.testing.assert_close(step.nodes.cpu(), want.nodes, check_dtype=False)
             torch.testing.assert_close(step.scores.cpu(), want.scores, atol=1e-5, rtol=0)
             assert bool(step.complete) == bool(want.complete)
+            if want.ranks is not None:
+                torch.testing.assert_close(step.ranks.cpu(), want.ranks, atol=1e-5, rtol=0)
             if want.children is not None:
                 torch.testing.assert_close(step.children.cpu(), want.children, atol=1e-5, rtol=0)

@@ -8,14 +8,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from specbeam.decoding.scoring import SCORE_KINDS
-from tests.selection import Selection, catalogue, filters
+from tests.selection import KINDS, Selection, catalogue, filters
 
 
-@pytest.mark.parametrize("kind", SCORE_KINDS)
-def test_levels_are_decided_without_content(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "rule"), KINDS)
+def test_levels_are_decided_without_content(kind: str, rule: str) -> None:
     for wanted in filters(catalogue()):
-        steps = Selection(kind, wanted, torch.device("meta")).queue()
+        steps = Selection(kind, wanted, torch.device("meta"), rule).queue()
         assert len(steps) >= 3
         tensors = [tensor for step in steps for tensor in (step.nodes, step.scores, step.complete)]
         assert all(tensor.is_meta for tensor in tensors)
@@ -26,9 +25,9 @@ def test_levels_are_decided_without_content(kind: str) -> None:
             steps[0].complete.item()
 
 
-@pytest.mark.parametrize("kind", SCORE_KINDS)
-def test_the_same_steps_decide_something_on_a_cpu(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "rule"), KINDS)
+def test_the_same_steps_decide_something_on_a_cpu(kind: str, rule: str) -> None:
     for wanted in filters(catalogue()):
-        steps = Selection(kind, wanted, torch.device("cpu")).queue()
+        steps = Selection(kind, wanted, torch.device("cpu"), rule).queue()
         assert all(bool(step.complete) for step in steps[:3])
         assert torch.isfinite(steps[2].scores).any()
