@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.exactness.mutations import MUTATIONS, ROOT, Mutation, apply
+from tests.exactness.mutation import Mutation
+from tests.exactness.mutations import MUTATIONS, ROOT, apply
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
