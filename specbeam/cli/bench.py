@@ -13,6 +13,7 @@ import numpy as np
 
 from specbeam.cli.bench_catalog import catalog
 from specbeam.cli.bench_drafters import drafters, pool
+from specbeam.cli.bench_histories import histories
 from specbeam.cli.bench_widen import widen
 from specbeam.cli.output import print_table, progress_console, report
 
@@ -59,6 +60,7 @@ bench.add_command(catalog)
 bench.add_command(drafters)
 bench.add_command(pool)
 bench.add_command(widen)
+bench.add_command(histories)
 
 
 @bench.command(epilog=EXAMPLES)

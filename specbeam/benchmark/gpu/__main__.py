@@ -19,7 +19,7 @@ from specbeam.benchmark.gpu.searches import SearchBench
 from specbeam.benchmark.gpu.spec import TOY, GpuBenchSpec
 from specbeam.benchmark.gpu.worlds import (
     TOY_WORLD,
-    RandomWorld,
+    USUAL_WORLD,
     World,
     carried_world,
     random_world,
@@ -137,14 +137,19 @@ def _gpu(device: torch.device) -> dict[str, Any] | None:
 def _world(options: argparse.Namespace, spec: GpuBenchSpec, scratch: Path) -> World:
     if options.bundle is not None:
         return carried_world(options.bundle, options.histories)
-    return random_world(scratch, TOY_WORLD if options.toy else RandomWorld(), spec.seed)
+    return random_world(scratch, TOY_WORLD if options.toy else USUAL_WORLD, spec.seed)
 
 
 def _spec(options: argparse.Namespace) -> GpuBenchSpec:
     spec = TOY if options.toy else GpuBenchSpec()
     changes: dict[str, Any] = {
         name: tuple(int(part) for part in value.split(","))
-        for name, value in (("widths", options.k), ("prompt_tokens", options.prompts))
+        for name, value in (
+            ("widths", options.k),
+            ("prompt_tokens", options.prompts),
+            ("rows", options.rows),
+            ("prefix_tokens", options.prefixes),
+        )
         if value is not None
     }
     changes |= {
@@ -165,6 +170,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=sorted(DTYPES), help="bf16")
     parser.add_argument("--k", help="values of K, such as 5,10,20")
     parser.add_argument("--prompts", help="prompt tokens, such as 30,200")
+    parser.add_argument("--rows", help="rows of a pass in the cost table, such as 1,8,64")
+    parser.add_argument("--prefixes", help="prompt tokens before them, such as 30,400")
     parser.add_argument("--requests", type=int, help="requests per cell")
     parser.add_argument("--checks", type=int, help="prompts compared in fp32; 0 = none")
     parser.add_argument("--no-a0", action="store_true", help="leave transformers' generate out")

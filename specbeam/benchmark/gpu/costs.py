@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def measure_cost_table(
     prompts = [
         {
             "prompt_tokens": count,
-            "ms": median(_times(runner, lambda c=count: _prompt(runner, tokens[:c]), spec)),
+            "ms": median(_times(runner, partial(_prompt, runner, tokens[:count]), spec)),
         }
         for count in sorted({*spec.prompt_tokens, *spec.prefix_tokens})
     ]

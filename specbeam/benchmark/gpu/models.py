@@ -77,7 +77,8 @@ def load_baseline(models: ShapeModels, spec: GpuBenchSpec) -> PreTrainedModel:
 
 def _config(world: World, spec: GpuBenchSpec) -> RunnerConfig:
     depth = world.bundle.trie.depth
-    rows = max(max(spec.rows), *(2 * spec.budget(width) for width in spec.widths))
+    # Rows of a pass and those kept from the ones before.
+    rows = max(max(spec.rows), *(2 * depth * spec.budget(width) for width in spec.widths))
     return RunnerConfig(
         device=spec.device,
         dtype=spec.dtype,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,11 +73,10 @@ class Cell:
 
     def _same(self, way: str) -> dict[str, float]:
         """Answers equal in every place, and the mean share of common items (rounding differs)."""
-        pairs = [
-            (a.leaves, b.leaves) for a, b in zip(self.found[way], self.found[A1], strict=False)
-        ]
-        shared = [len(np.intersect1d(ours, plain)) / len(plain) for ours, plain in pairs]
-        identical = sum(np.array_equal(ours, plain) for ours, plain in pairs)
+        found, plain = self.found[way], self.found[A1]
+        pairs = [(a.leaves, b.leaves) for a, b in zip(found, plain, strict=False)]
+        shared = [len(np.intersect1d(ours, others)) / len(others) for ours, others in pairs]
+        identical = sum(np.array_equal(ours, others) for ours, others in pairs)
         return {"identical": identical, "of": len(pairs), "mean_overlap": float(np.mean(shared))}
 
 
@@ -141,11 +141,11 @@ class SearchBench:
             runner.prefix = prefix
         ways: dict[str, Callable[[], Outcome]] = {}
         for name, line in self._lines.items():
-            ways[name] = lambda line=line: self._search(case, cell, line)
-            ways[name + _EAGER] = lambda line=line: self._search(case, cell, line, eager=True)
+            ways[name] = partial(self._search, case, cell, line)
+            ways[name + _EAGER] = partial(self._search, case, cell, line, eager=True)
         counted = number - self._spec.warm_ups
         if self._baseline is not None and prefix == "cold" and counted < self._spec.a0_requests:
-            ways[A0] = lambda: self._generate(case, cell.k)
+            ways[A0] = partial(self._generate, case, cell.k)
         return {name: ways[name]() for name in self._order.sample(list(ways), len(ways))}
 
     def _search(
@@ -163,7 +163,7 @@ class SearchBench:
         return Outcome(ms, done.passes, done.rows, done.leaves)
 
     def _generate(self, case: DraftCase, width: int) -> Outcome:
-        """transformers' own constrained beam search (A0)."""
+        """Answer with transformers' own constrained beam search (A0)."""
         assert self._baseline is not None
         kind, depth = self._world.bundle.manifest.score_kind, self._trie.depth
         self._models.target.wait()

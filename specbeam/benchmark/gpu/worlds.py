@@ -40,13 +40,14 @@ class RandomWorld:
         codes: per level.
     """
 
-    target: ModelShape = ModelShape(256, 6, 8, 2, 32, 512)
-    items: int = 12_000
-    levels: int = 4
-    codes: int = 256
+    target: ModelShape
+    items: int
+    levels: int
+    codes: int
 
 
-TOY_WORLD = RandomWorld(ModelShape(32, 2, 4, 2, 8, 64), items=300, codes=12)
+USUAL_WORLD = RandomWorld(ModelShape(256, 6, 8, 2, 32, 512), items=12_000, levels=4, codes=256)
+TOY_WORLD = RandomWorld(ModelShape(32, 2, 4, 2, 8, 64), items=300, levels=4, codes=12)
 
 
 @dataclass(frozen=True, slots=True)
