@@ -55,7 +55,19 @@ def encode_request(user_id: str, options: RecommendOptions) -> service_pb2.Recom
         filter=encode_filter(options),
         include_metadata=options.get("include_metadata", False),
         debug=options.get("debug", False),
+        mode=enum_value(types_pb2.Mode, options.get("mode", "exact_topk")),
+        seed=options.get("seed"),
+        sampling=_encode_sampling(options),
     )
+
+
+def _encode_sampling(options: RecommendOptions) -> types_pb2.Sampling | None:
+    """Return the message of the options that say how items are drawn; None without any."""
+    temperature = options.get("temperature")
+    top_k, draft_width = options.get("top_k", 0), options.get("draft_width", 0)
+    if temperature is None and not top_k and not draft_width:
+        return None
+    return types_pb2.Sampling(temperature=temperature, top_k=top_k, draft_width=draft_width)
 
 
 def encode_filter(options: RecommendOptions) -> types_pb2.Filter:
@@ -138,6 +150,7 @@ def decode_recommendation(message: service_pb2.RecommendResponse) -> Recommendat
         debug=_decode_debug(message.debug) if message.HasField("debug") else None,
         bundle=message.bundle,
         request_id=message.request_id,
+        seed=message.seed if message.HasField("seed") else None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from specbeam.cli import exit_codes
+from specbeam.cli.drawing_options import drawing_options
 from specbeam.cli.filter_options import Filters, read_filters, read_lines
 from specbeam.cli.output import print_json, print_table
 from specbeam.cli.recommend_stream import event_line, print_arrival, print_news
@@ -26,6 +27,7 @@ Examples:
   specbeam recommend --user ann --created-after 2026-11-01 --exclude item-7
   specbeam recommend --user ann --allow-file campaign.txt --json
   specbeam recommend --user ann --stream
+  specbeam recommend --user ann --mode exact-sampling --temperature 1.5 --seed 7
   specbeam recommend --batch users.txt --json > answers.jsonl
 
 Filters narrow one another: an item is returned when it passes all that are given. A tag
@@ -57,6 +59,7 @@ the number of its line; a line that fails is told on stderr."""
 @click.option(
     "--speculation", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True
 )
+@drawing_options
 @click.option("--include-history", is_flag=True, help="Also return items of the history.")
 @click.option("--exclude", multiple=True, metavar="ITEM", help="Leave an item out; repeatable.")
 @click.option("--allow", multiple=True, metavar="ITEM", help="Return only such items; repeatable.")
@@ -187,6 +190,11 @@ def _options(items: Sequence[str], options: dict[str, Any], filters: Filters) ->
         created_after=filters.created_after_ms,
         bundle=options["bundle"],
         include_metadata=True,
+        mode=options["mode"],
+        seed=options["seed"],
+        temperature=options["temperature"],
+        top_k=options["top_k"],
+        draft_width=options["draft_width"],
     )
 
 
@@ -249,6 +257,8 @@ def describe(answer: Recommendation) -> str:
         how,
         f"{timings.total_ms:.1f} ms on the server",
     ]
+    if answer.mode != "exact_topk":
+        parts.insert(0, f"{answer.mode.replace('_', ' ')}, seed {answer.seed}")
     if answer.exhausted:
         parts.append("no more items allowed")
     parts += [flag.replace("_", " ") for flag in answer.degraded]

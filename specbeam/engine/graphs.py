@@ -25,8 +25,13 @@ _WARM_UPS = 2
 class GraphRecorder:
     """Records passes; all graphs share one memory pool, as only one runs at a time."""
 
-    def __init__(self) -> None:
-        """Record nothing yet."""
+    def __init__(self, device: torch.device) -> None:
+        """Record nothing yet.
+
+        Args:
+            device: of the models whose passes are recorded.
+        """
+        self._device = device
         self._pool: Any = None  # a handle of torch's
         self.graphs = 0
 
@@ -35,6 +40,10 @@ class GraphRecorder:
 
         The buffers hold rows that touch nothing, so the runs before the recording do not either.
         """
+        with torch.cuda.device(self._device):
+            return self._record(static)
+
+    def _record(self, static: StaticPass) -> Callable[[], torch.Tensor]:
         here = torch.cuda.current_stream()
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(here)

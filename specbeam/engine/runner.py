@@ -108,7 +108,7 @@ class ModelRunner:
         return self.device.type == "cuda"
 
     def _static_decoder(self) -> StaticDecoder:
-        start = GraphRecorder() if self._on_cuda else run_at_once
+        start = GraphRecorder(self.device) if self._on_cuda else run_at_once
         static = StaticDecoder(self._decoder, self.pool.data, self.config.max_rows, start)
         self.meter.watch(static)
         return static
@@ -233,10 +233,10 @@ class ModelRunner:
             ValueError: a position is too large.
         """
         self._check_positions(positions)
-        if self.static is not None:
+        end = prompt_tokens + sees.shape[1]
+        if self.static is not None and self.static.holds(len(tokens), end):
             rows: torch.Tensor = self.static(slot, prompt_tokens, tokens, positions, sees)
             return rows
-        end = prompt_tokens + sees.shape[1]
         ids = upload(np.stack([tokens, positions]).astype(np.int64, copy=False), self.device)
         mask = self._mask(sees, prompt_tokens)
         place = SlotRows(self.pool.view(slot), end - len(tokens), end, mask)

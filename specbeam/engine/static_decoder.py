@@ -143,6 +143,10 @@ class StaticDecoder(nn.Module):
         return tuple((r, p) for r in self._row_buckets for p in self._position_buckets)
 
     @torch.inference_mode()
+    def holds(self, rows: int, positions: int) -> bool:
+        """Tell whether a pass of that many rows and attended positions has a bucket."""
+        return rows <= self._row_buckets[-1] and positions <= self._position_buckets[-1]
+
     def prepare(self, rows: int, positions: int) -> None:
         """Make the pass of the buckets that hold a shape; later passes of it are quick."""
         self._pass_of(rows, positions)
@@ -155,7 +159,11 @@ class StaticDecoder(nn.Module):
         positions: np.ndarray,
         sees: np.ndarray,
     ) -> torch.Tensor:
-        """Run tree rows; see `ModelRunner.forward_rows`.  Shape (R, hidden), not kept anywhere."""
+        """Run tree rows that there is a bucket for; see `ModelRunner.forward_rows`.
+
+        Returns:
+            Shape (R, hidden), not kept anywhere.
+        """
         static, run = self._pass_of(len(tokens), prompt_tokens + sees.shape[1])
         static.load(slot, prompt_tokens, tokens, positions, sees)
         # The next replay writes over what this one returned.
@@ -176,6 +184,9 @@ def run_at_once(static: StaticPass) -> Callable[[], torch.Tensor]:
 
 
 def _up_to(buckets: tuple[int, ...], largest: int) -> tuple[int, ...]:
+    """Buckets for sizes up to `largest`, or to the last bucket where that is less."""
+    if largest >= buckets[-1]:
+        return buckets
     return (*(bucket for bucket in buckets if bucket < largest), largest)
 
 

@@ -232,6 +232,13 @@ def test_core_imports_with_only_the_model_stack_installed() -> None:
     assert not loaded & hidden
 
 
+def test_gpu_benchmark_imports_with_only_the_model_stack_installed() -> None:
+    # A bare GPU machine has neither servers nor what reads data sets.
+    hidden = _everything_but(set(_MODELS))
+    assert {"grpc", "pyarrow", "redis", "structlog"} <= hidden
+    _loaded_after_import(["specbeam.benchmark.gpu", "specbeam.benchmark.widening"], hidden)
+
+
 def test_catalog_imports_without_torch() -> None:
     hidden = _everything_but({"numpy", "safetensors"})
     assert {"torch", "transformers"} <= hidden
