@@ -136,6 +136,14 @@ bench-catalog: $(RUNTIME)  ## Measure large random catalogues under filters (no 
 bench-forward: $(RUNTIME)  ## Measure one forward against a hand-written one (no bundle needed; some 2 minutes)
 	$(BENCH) forward --out $(RESULTS)/forward.json
 
+# A bare GPU machine needs no .venv: any python with torch, transformers and numpy does.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+
+.PHONY: bench-gpu
+bench-gpu:  ## Measure large widened targets on CUDA (BUNDLE, HISTORIES, SHAPES; TOY=1: on a CPU, 1 minute)
+	$(GPU_PYTHON) -m specbeam.benchmark.gpu $(if $(TOY),--toy --out .cache/gpu-toy,--out $(RESULTS)) \
+	  $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(HISTORIES),--histories $(HISTORIES)) $(if $(SHAPES),--shapes $(SHAPES))
+
 # ---------------------------------------------------------------- load
 
 .PHONY: loadtest

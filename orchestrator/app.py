@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from orchestrator.auto import SpeculationChooser
+from orchestrator.advice import Advisor, Costs
 from orchestrator.bundles import BundleTable
 from orchestrator.draft_client import DraftClient
 from orchestrator.peers import PeerMonitor
@@ -13,13 +13,15 @@ from orchestrator.pool import TreePool
 from orchestrator.pool_writer import PoolWriter
 from orchestrator.query import Limits, Speculation
 from orchestrator.recommender import DraftingChoice, Recommender
-from orchestrator.search import Flow, Searcher
+from orchestrator.search import Searcher
 from orchestrator.servicer import Availability, RecommendServicer, ServicerConfig
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.target_client import TargetClient
 from specbeam import __version__
 from specbeam.draft.v1alpha1 import draft_service_pb2
+from specbeam.drafting.arms import ArmChooser
 from specbeam.drafting.registry import MODEL, POOL
+from specbeam.drafting.ways import Flow
 from specbeam.recommend.v1 import recommend_service_pb2
 from specbeam.recommend.v1.recommend_service_pb2_grpc import (
     add_RecommendServiceServicer_to_server,
@@ -30,7 +32,11 @@ from specbeam.runtime.lifecycle import BoundServer, ServiceApp
 from specbeam.storage import PoolLimits, StateStore, open_state_store
 from specbeam.target.v1alpha1 import target_service_pb2
 
-_FLOWS = {"root-first": Flow.ROOT_FIRST, "one-pass": Flow.ONE_PASS}
+_FLOWS = {
+    "auto": (Flow.ROOT_FIRST, Flow.ONE_PASS),
+    "root-first": (Flow.ROOT_FIRST,),
+    "one-pass": (Flow.ONE_PASS,),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +59,10 @@ class _Peers:
         info = self.target_monitor.info
         served = None if info is None else info.bundles.get(bundle)
         return served is not None and bool(served.own_drafter)
+
+    def target_costs(self) -> Costs:
+        info = self.target_monitor.info
+        return {} if info is None else info.costs
 
     async def start(self) -> None:
         await self.target_monitor.start()
@@ -170,12 +180,17 @@ def _make_servicer(
         bundles=bundles,
         store=store,
         searcher=Searcher(peers.target, peers.draft, settings.draft_timeout_ms),
-        chooser=SpeculationChooser(exploration=settings.exploration),
+        advisor=Advisor(
+            ArmChooser(exploration=settings.exploration),
+            flows=_FLOWS[settings.flow],
+            plan=settings.trees == "chosen",
+            costs=peers.target_costs,
+        ),
         limits=limits,
         default_max_rows=settings.default_max_rows,
         has_draft=peers.draft is not None and MODEL in settings.drafters,
         max_history=settings.max_history_events,
-        drafting=DraftingChoice(_FLOWS[settings.flow], settings.drafters, peers.has_own_drafter),
+        drafting=DraftingChoice(settings.drafters, peers.has_own_drafter),
         pool=pool,
     )
     config = ServicerConfig(

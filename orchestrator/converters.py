@@ -4,10 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from orchestrator.bundles import Serving
 from orchestrator.flags import Flag
-from orchestrator.items import ItemEntry
-from orchestrator.query import Answer, Limits, Query, Speculation
-from orchestrator.search import Flow, SearchOutcome
+from orchestrator.query import Answer, Drawing, Limits, Mode, Query, Speculation
+from orchestrator.search import SearchOutcome
+from orchestrator.watch_converters import from_entry
 from specbeam.catalog import FRESHNESS_BUCKET_MS, PAD
+from specbeam.decoding.selection import MAX_TEMPERATURE
+from specbeam.drafting.ways import Flow
 from specbeam.recommend.v1 import recommend_service_pb2 as pb
 from specbeam.recommend.v1 import types_pb2 as types
 from specbeam.runtime.errors import InvalidRequest, Violation
@@ -33,7 +35,10 @@ _SPECULATIONS = {
     types.SPECULATION_ON: Speculation.ON,
     types.SPECULATION_AUTO: Speculation.AUTO,
 }
-_MODES = (types.MODE_UNSPECIFIED, types.MODE_EXACT_TOPK)
+_MODES = {
+    types.MODE_UNSPECIFIED: Mode.EXACT_TOPK,
+    **{types.Mode.Value(f"MODE_{mode.value}"): mode for mode in Mode},
+}
 _DEGRADATIONS = (types.DEGRADATION_NO_HISTORY,)
 _FLAGS = {flag: types.DegradedFlag.Value(f"DEGRADED_FLAG_{flag.value}") for flag in Flag}
 
@@ -105,6 +110,8 @@ def to_query(message: pb.RecommendRequest, limits: Limits, default: Speculation)
         created_after_ms=(chosen.created_after_ms if chosen.HasField("created_after_ms") else None),
         allow_no_history=types.DEGRADATION_NO_HISTORY in message.allowed_degradations,
         include_metadata=message.include_metadata,
+        mode=_MODES[message.mode],
+        drawing=_to_drawing(message),
     )
 
 
@@ -128,11 +135,41 @@ def _check_filter(message: types.Filter, found: _Violations, limits: Limits) -> 
 def _check_choices(message: pb.RecommendRequest, found: _Violations) -> None:
     if message.mode not in _MODES:
         found.add("mode", f"{message.mode} is not supported")
+    else:
+        _check_drawing(message, found)
     if message.speculation and message.speculation not in _SPECULATIONS:
         found.add("speculation", f"{message.speculation} is not supported")
     for at, degradation in enumerate(message.allowed_degradations):
         if degradation not in _DEGRADATIONS:
             found.add(f"allowed_degradations[{at}]", f"{degradation} is not supported")
+
+
+def _check_drawing(message: pb.RecommendRequest, found: _Violations) -> None:
+    mode, sampling = _MODES[message.mode], message.sampling
+    if mode is Mode.EXACT_TOPK:
+        for field in ("sampling", "seed"):
+            if message.HasField(field):
+                found.add(field, "only in sampling modes")
+        return
+    if sampling.HasField("temperature") and not 0 < sampling.temperature <= MAX_TEMPERATURE:
+        text = f"is {sampling.temperature:g}; above 0 to {MAX_TEMPERATURE:g} is allowed"
+        found.add("sampling.temperature", text)
+    if sampling.draft_width and mode is not Mode.RELAXED_SAMPLING:
+        found.add("sampling.draft_width", "only in MODE_RELAXED_SAMPLING")
+    width = max(message.beam_width, message.num_items or DEFAULT_NUM_ITEMS)
+    if 0 < sampling.draft_width < width:
+        text = f"{sampling.draft_width} is less than the beam width, {width}"
+        found.add("sampling.draft_width", text)
+
+
+def _to_drawing(message: pb.RecommendRequest) -> Drawing:
+    sampling = message.sampling
+    return Drawing(
+        seed=message.seed if message.HasField("seed") else None,
+        temperature=sampling.temperature if sampling.HasField("temperature") else 1.0,
+        top_k=sampling.top_k,
+        draft_width=sampling.draft_width,
+    )
 
 
 def _check_events(
@@ -223,10 +260,10 @@ def from_answer(
         debug: Whether to send details.
     """
     outcome = answer.outcome
-    kind = types.ScoreKind.Value(f"SCORE_KIND_{serving.bundle.manifest.score_kind}")
+    kind = types.ScoreKind.Value(f"SCORE_KIND_{answer.score_kind}")
     response = pb.RecommendResponse(
         items=_items(answer, kind),
-        mode=types.MODE_EXACT_TOPK,
+        mode=types.Mode.Value(f"MODE_{answer.mode.value}"),
         degraded=[_FLAGS[flag] for flag in answer.flags],
         fingerprints=_fingerprints(serving),
         exhausted=answer.ranked.exhausted,
@@ -240,6 +277,7 @@ def from_answer(
         ),
         bundle=serving.name,
         request_id=request_id,
+        seed=answer.seed,
     )
     if debug:
         response.debug.CopyFrom(_debug(answer))
@@ -247,7 +285,7 @@ def from_answer(
 
 
 def _items(answer: Answer, kind: "types.ScoreKind.ValueType") -> list[types.RecommendedItem]:
-    scores = answer.ranked.scores.tolist()
+    scores, ranks = answer.ranked.scores.tolist(), answer.ranked.rank_values.tolist()
     lengths = (answer.paths != PAD).sum(axis=1).tolist()
     paths = answer.paths.tolist()
     items = [
@@ -255,24 +293,15 @@ def _items(answer: Answer, kind: "types.ScoreKind.ValueType") -> list[types.Reco
             item_id=item_id,
             score=scores[rank],
             score_kind=kind,
-            rank_value=scores[rank],
+            rank_value=ranks[rank],
             tokens=paths[rank][: lengths[rank]],
             verified_rank=rank,
         )
         for rank, item_id in enumerate(answer.item_ids)
     ]
     for item, entry in zip(items, answer.entries, strict=False):
-        item.metadata.CopyFrom(_metadata(entry))
+        item.metadata.CopyFrom(from_entry(entry))
     return items
-
-
-def _metadata(entry: ItemEntry) -> types.ItemMetadata:
-    return types.ItemMetadata(
-        title=entry.title,
-        topics=entry.topics,
-        popularity=max(0, entry.popularity),
-        created_at_ms=entry.created_at_ms,
-    )
 
 
 def _work(answer: Answer) -> types.Work:

@@ -18,6 +18,7 @@ from orchestrator.ports import (
     TargetSession,
     TargetTurn,
 )
+from orchestrator.watch import UNWATCHED, SearchWatch, now_ns, step_name
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
 from specbeam.runtime.deadlines import CallBudget
@@ -35,12 +36,34 @@ _LONGEST_PAUSE_S = 0.2
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class TurnWork:
+    """What one turn of the target took.
+
+    Attributes:
+        before: Level of the exact beams before it.
+        passes: Forward passes.
+        rows: Tree rows computed.
+        prompt_rows: Prompt positions computed.
+        forward_ms: Inside forward passes.
+        wait_ms: From asking to the answer.
+    """
+
+    before: int
+    passes: int
+    rows: int
+    prompt_rows: int
+    forward_ms: float
+    wait_ms: float
+
+
 @dataclass(slots=True)
 class TargetWork:
     """What the target did for one request; fields as in `TargetTurn`.
 
     Attributes:
         scored: The beams before each turn, and the nodes scored in it.
+        turns: Each turn.
     """
 
     passes: int = 0
@@ -53,9 +76,16 @@ class TargetWork:
     wait_ms: float = 0.0
     forwards: list[tuple[int, int]] = field(default_factory=list)
     scored: list[tuple[BeamPaths, ScoredTree]] = field(default_factory=list)
+    turns: list[TurnWork] = field(default_factory=list)
 
-    def add(self, turn: TargetTurn, before: BeamPaths) -> None:
+    def add(self, turn: TargetTurn, before: BeamPaths, wait_ms: float) -> None:
         """Add one turn from the beams `before`."""
+        self.wait_ms += wait_ms
+        self.turns.append(
+            TurnWork(
+                before.level, turn.passes, turn.rows, turn.prompt_rows, turn.forward_ms, wait_ms
+            )
+        )
         if turn.scored is not None and turn.scored.base_level == before.level:
             self.scored.append((before, turn.scored))
         self.passes += turn.passes
@@ -71,14 +101,22 @@ class TargetWork:
 class TargetDriver:
     """Moves one exact search forward; after a lost session it goes on from the last exact beams."""
 
-    def __init__(self, port: TargetPort, spec: SessionSpec, budget: CallBudget) -> None:
+    def __init__(
+        self,
+        port: TargetPort,
+        spec: SessionSpec,
+        budget: CallBudget,
+        watch: SearchWatch = UNWATCHED,
+    ) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
             port: The target service.
             spec: What to search for.
             budget: Time left for the request.
+            watch: Who looks on.
         """
+        self._watch = watch
         self._port = port
         self._spec = spec
         self._budget = budget
@@ -145,34 +183,42 @@ class TargetDriver:
         return self.finished or (self._session is not None and self.beams.level > 0)
 
     async def _open(self, then: Step | None, tree: CandidateTree | None = None) -> None:
-        timeout_s = self._budget.for_call(reserve_s=ANSWER_RESERVE_S)
+        timeout_s, began = self._budget.for_call(reserve_s=ANSWER_RESERVE_S), now_ns()
         self._session = self._port.session(timeout_s)
         resume = self.beams if self.beams.level else None
         tree = tree if resume is None else None
         await self._session.send_open(self._spec, resume=resume, then=then, tree=tree)
-        await self._read()
+        await self._read(step_name(then or tree))
+        self._watch.span("open", began)
 
     async def _step(self, step: Step) -> None:
         if self._session is None:
             raise SessionLost("no session")
-        before = self.beams.level
-        # Plain steps and runs go to the last level, trees may not.
-        last = isinstance(step, PlainSteps | RunToEnd)
-        await self._session.send_step(before, step, last=last)
-        await self._read()
+        before, began = self.beams.level, now_ns()
+        await self._session.send_step(before, step, last=self._is_last(step))
+        await self._read(step_name(step))
+        self._watch.span("verify", began)
         if self.beams.level <= before and not self.finished:
             raise Internal(metadata={"problem": "the target did not move on"})
 
-    async def _read(self) -> None:
+    def _is_last(self, step: Step) -> bool:
+        """Whether a step surely goes to the last level."""
+        if isinstance(step, PlainSteps):
+            return self.beams.level + step.count >= self._spec.item_length
+        return isinstance(step, RunToEnd)
+
+    async def _read(self, step: str) -> None:
         if self._session is None:
             raise SessionLost("no session")
         started = time.perf_counter()
         try:
             turn = await self._session.turn()
-        finally:
+        except BaseException:
             self.work.wait_ms += (time.perf_counter() - started) * 1e3
+            raise
         self._check(turn)
-        self.work.add(turn, self.beams)
+        self.work.add(turn, self.beams, (time.perf_counter() - started) * 1e3)
+        self._watch.turn(self.beams, turn, step)
         self.beams, self.finished, self.drafted = turn.beams, turn.finished, turn.drafted
         # A target that answers again starts a new window.
         self._window_end, self._pause_s = None, _FIRST_PAUSE_S

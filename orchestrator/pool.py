@@ -68,6 +68,7 @@ class TreePool:
         items: np.ndarray,
         scored: Sequence[tuple[BeamPaths, ScoredTree]],
         started_ms: int,
+        beam_width: int,
     ) -> None:
         """Keep what the target scored, behind the answer.
 
@@ -77,11 +78,15 @@ class TreePool:
             items: Item indices of the prompt, oldest first. Shape (n,).
             scored: The beams before each turn, and the nodes scored in it.
             started_ms: When the request began, milliseconds since 1970-01-01 UTC.
+            beam_width: W; so many nodes of a level are kept at least.
         """
         trie = serving.trie
         keys = pool_keys([trie.item_id(int(item)) for item in items[-2:]])
         if not scored or not (user_id or keys):
             return
-        tree = VerifiedTree.join(trie, ((beams_of(trie, beams), tree) for beams, tree in scored))
+        # Whoever looked on may have asked the target for more.
+        count = max(self.nodes, beam_width)
+        seen = [(beams_of(trie, beams), tree.best(beams.scores, count)) for beams, tree in scored]
+        tree = VerifiedTree.join(trie, seen)
         if len(tree):
             self.writer.offer(self.scope(serving), user_id, keys, tree.encode(), started_ms)

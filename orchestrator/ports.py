@@ -9,6 +9,7 @@ import numpy as np
 from specbeam.bundle import Fingerprints
 from specbeam.catalog import LeafSpec
 from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.shape import DraftShape
 from specbeam.decoding.tree import CandidateTree
 
@@ -24,11 +25,13 @@ class BeamPaths:
         level: Tokens decided, 0..L.
         tokens: Token paths, padded. Shape (W', level), int64.
         scores: Cumulative log-probabilities. Shape (W',), float64.
+        ranks: The values they are ordered by; None = the scores. Shape (W',), float64.
     """
 
     level: int
     tokens: np.ndarray
     scores: np.ndarray
+    ranks: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of live beams W'."""
@@ -57,6 +60,7 @@ class SessionSpec:
         vocab_size: Number of vocabulary ids.
         report_nodes: Most nodes per level whose scores the target reports; 0 = none.
         own_draft: What to ask the drafter beside the target for, below the level-1 beams.
+        selection: How beams are chosen.
     """
 
     request_id: str
@@ -72,6 +76,7 @@ class SessionSpec:
     vocab_size: int
     report_nodes: int = 0
     own_draft: DraftShape | None = None
+    selection: Selection = BY_SCORE
 
 
 @dataclass(frozen=True, slots=True)

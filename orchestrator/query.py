@@ -14,6 +14,31 @@ from specbeam.storage import Event
 TENANT = "default"
 
 
+class Mode(Enum):
+    """What an answer promises; names equal those of the API without their prefix."""
+
+    EXACT_TOPK = "EXACT_TOPK"
+    EXACT_SAMPLING = "EXACT_SAMPLING"
+    RELAXED_SAMPLING = "RELAXED_SAMPLING"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How items are drawn in sampling modes.
+
+    Attributes:
+        seed: Source of all noise; None = one is to be drawn.
+        temperature: Logits are divided by it.
+        top_k: Tokens of a step that may be drawn; 0 = all.
+        draft_width: Prefixes drafted per level by the relaxed mode; 0 = twice W.
+    """
+
+    seed: int | None = None
+    temperature: float = 1.0
+    top_k: int = 0
+    draft_width: int = 0
+
+
 class Speculation(Enum):
     """Whether to draft."""
 
@@ -63,6 +88,8 @@ class Query:
             any time.
         allow_no_history: Answer from an empty history when the stored one cannot be read.
         include_metadata: Look up titles.
+        mode: What the answer must promise.
+        drawing: How items are drawn in sampling modes.
     """
 
     bundle: str = ""
@@ -79,6 +106,8 @@ class Query:
     created_after_ms: int | None = None
     allow_no_history: bool = False
     include_metadata: bool = False
+    mode: Mode = Mode.EXACT_TOPK
+    drawing: Drawing = Drawing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +123,9 @@ class Answer:
         outcome: The search.
         flags: What was not as usual.
         history_ms: Time reading the history, milliseconds.
+        mode: What the answer promises.
+        score_kind: What scores are sums of: VOCAB, LEVEL or TRIE.
+        seed: Seed of the draw; None = nothing was drawn.
     """
 
     ranked: RankedItems
@@ -104,3 +136,6 @@ class Answer:
     outcome: SearchOutcome
     flags: tuple[Flag, ...]
     history_ms: float
+    mode: Mode
+    score_kind: str
+    seed: int | None = None

@@ -1,12 +1,13 @@
 """One request from history to items."""
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from orchestrator.auto import SpeculationChooser, prompt_bucket
+from orchestrator.advice import Advice, Advisor
 from orchestrator.bundles import BundleTable, Serving
 from orchestrator.candidates import RequestCandidates
 from orchestrator.filtering import RequestFilter, compile_filter, compile_leaves
@@ -14,19 +15,23 @@ from orchestrator.flags import Flag
 from orchestrator.history import RequestHistory, load_history
 from orchestrator.pool import TreePool
 from orchestrator.ports import BeamPaths, SessionSpec
-from orchestrator.query import TENANT, Answer, Limits, Query, Speculation
-from orchestrator.search import Flow, Searcher, SearchJob, SearchOutcome
+from orchestrator.query import TENANT, Answer, Limits, Mode, Query, Speculation
+from orchestrator.search import Searcher, SearchJob, SearchOutcome
+from orchestrator.watch import UNWATCHED, SearchWatch, now_ns
 from specbeam.catalog import LeafSpec, RankedItems, rank_items
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.shape import union_shape
 from specbeam.drafting.candidates import UnitedCandidates
 from specbeam.drafting.registry import HEAD, MODEL
+from specbeam.drafting.ways import Flow
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.errors import Internal, InvalidRequest, Violation
 from specbeam.runtime.filter_rules import unknown_tag_violations
 from specbeam.storage import StateStore
 
 _NOTHING = np.zeros(0, np.int32)
+_RULES = {Mode.EXACT_SAMPLING: "GUMBEL", Mode.RELAXED_SAMPLING: "RELAXED"}
 
 # Filters that leave a small part of the catalogue: the trees searched then say little to others.
 SELECTIVE = ("allow", "conditions")
@@ -34,15 +39,13 @@ SELECTIVE = ("allow", "conditions")
 
 @dataclass(frozen=True, slots=True)
 class DraftingChoice:
-    """Who drafts, and how.
+    """Who drafts.
 
     Attributes:
-        flow: Flow of requests that use drafts.
         names: Drafters in use.
         own_drafter: Whether a drafter lives beside the target now, for a bundle's name.
     """
 
-    flow: Flow = Flow.ROOT_FIRST
     names: tuple[str, ...] = (MODEL,)
     own_drafter: Callable[[str], bool] = lambda name: False
 
@@ -55,7 +58,7 @@ class Recommender:
         bundles: What can be asked for.
         store: Stored histories.
         searcher: Runs searches.
-        chooser: Decides on speculation when the client leaves it open.
+        advisor: Decides how a request is searched.
         limits: Returns what a request may ask for now.
         default_max_rows: Row budget of a pass when the request does not say.
         has_draft: Whether there is a draft service at all.
@@ -67,7 +70,7 @@ class Recommender:
     bundles: BundleTable
     store: StateStore
     searcher: Searcher
-    chooser: SpeculationChooser
+    advisor: Advisor
     limits: Callable[[], Limits]
     default_max_rows: int
     has_draft: bool
@@ -75,35 +78,55 @@ class Recommender:
     drafting: DraftingChoice = field(default_factory=lambda: DraftingChoice())
     pool: TreePool | None = None
 
-    async def recommend(self, query: Query, budget: CallBudget, request_id: str) -> Answer:
+    async def recommend(
+        self,
+        query: Query,
+        budget: CallBudget,
+        request_id: str,
+        watch: SearchWatch = UNWATCHED,
+    ) -> Answer:
         """Return the best items for a request.
 
         Args:
             query: The request.
             budget: Time left for it.
             request_id: Its id, for logs.
+            watch: Who looks on.
 
         Raises:
             SpecbeamError: See the API for which one when.
         """
         serving = self.bundles.get(query.bundle)
         beam_width, max_rows = self._widths(query, serving)
+        selection = _selection(query)
+        began = now_ns()
         started, started_ms = time.perf_counter(), time.time_ns() // 1_000_000
         readable = None if query.speculation is Speculation.OFF else self.pool
         history = await load_history(self.store, query, serving, budget, self.max_history, readable)
         history_ms = (time.perf_counter() - started) * 1e3
+        watch.span("history", began)
+        began = now_ns()
         trie = serving.trie
         prompt = serving.bundle.template.render(trie.paths(history.prompt_items))
         chosen = await compile_filter(query, serving, history.seen_items)
-        spec = _session_spec(request_id, serving, prompt, beam_width, max_rows, chosen.leaves)
-        if self.pool is not None and chosen.kind not in SELECTIVE:
-            spec = replace(spec, report_nodes=self.pool.nodes)
-        outcome = await self._search(query, serving, spec, budget, chosen.kind, history)
+        spec = _session_spec(
+            request_id, serving, prompt, beam_width, max_rows, chosen.leaves, selection
+        )
+        # Laws that are tempered or over fewer children say little to other requests.
+        told = self.pool is not None and chosen.kind not in SELECTIVE and not selection.draws
+        pool_nodes = self.pool.nodes if self.pool is not None and told else 0
+        spec = replace(spec, report_nodes=max(pool_nodes, watch.report_nodes))
+        watch.span("prompt", began)
+        watch.prepared(serving, chosen, spec)
+        outcome = await self._search(query, serving, spec, budget, chosen.kind, history, watch)
+        began = now_ns()
         ranked = _rank(serving, outcome.beams, query.num_items, chosen)
-        if self.pool is not None:
+        if self.pool is not None and pool_nodes:
             scored = outcome.work.scored
-            self.pool.offer(serving, query.user_id, history.prompt_items, scored, started_ms)
+            items = history.prompt_items
+            self.pool.offer(serving, query.user_id, items, scored, started_ms, beam_width)
         entries = await serving.items.entries(ranked.items) if query.include_metadata else ()
+        watch.span("rank", began)
         return Answer(
             ranked=ranked,
             item_ids=tuple(trie.item_id(int(item)) for item in ranked.items),
@@ -113,12 +136,17 @@ class Recommender:
             outcome=outcome,
             flags=history.flags + outcome.flags,
             history_ms=history_ms,
+            mode=query.mode,
+            score_kind=spec.score_kind,
+            seed=selection.seed if selection.draws else None,
         )
 
     def _widths(self, query: Query, serving: Serving) -> tuple[int, int]:
         """Return W and the row budget, or say what does not fit the bundle or the target."""
         limits = self.limits()
-        default = serving.bundle.manifest.default_beam_width
+        # More beams change nothing about the first items drawn exactly.
+        drawn = query.mode is Mode.EXACT_SAMPLING
+        default = 0 if drawn else serving.bundle.manifest.default_beam_width
         beam_width = query.beam_width or max(query.num_items, default)
         violations = unknown_tag_violations(
             query.required_tags, serving.trie.tags, "filter.required_tags"
@@ -133,6 +161,10 @@ class Recommender:
             raise InvalidRequest(violations)
         # The default is a choice of ours: it follows the widths, a client's value never does.
         default_rows = max(beam_width, min(self.default_max_rows, limits.max_rows))
+        if query.mode is Mode.RELAXED_SAMPLING:
+            levels = serving.bundle.manifest.item_length - 1
+            drafted = beam_width + levels * (query.drawing.draft_width or 2 * beam_width)
+            default_rows = max(default_rows, min(drafted, limits.max_rows))
         return beam_width, query.max_rows or default_rows
 
     async def _search(
@@ -143,36 +175,62 @@ class Recommender:
         budget: CallBudget,
         filter_kind: str,
         history: RequestHistory,
+        watch: SearchWatch,
     ) -> SearchOutcome:
-        key = (serving.name, spec.beam_width, prompt_bucket(len(spec.prompt)), filter_kind)
-        speculate = query.speculation is Speculation.ON
-        if query.speculation is Speculation.AUTO and self._can_draft(serving):
-            speculate = self.chooser.choose(key)
-        job = SearchJob(spec, serving.fan_outs, budget)
-        if speculate:
-            job = await self._with_drafters(job, serving, history)
+        # Without drafts, level by level takes longer than in one call.
+        kind = f"{filter_kind}, level by level" if watch.stepwise else filter_kind
+        advice = self._advise(query, serving, spec, kind)
+        job = SearchJob(spec, serving.fan_outs, budget, watch=watch)
+        if advice.way.flow is not Flow.PLAIN:
+            job = await self._with_drafters(query, job, advice, serving, history)
         outcome = await self.searcher.run(job)
-        # Without a draft it was neither of the two ways.
+        # Without a draft that was wanted it was another way.
         if Flag.NO_DRAFT not in outcome.flags:
-            self.chooser.record(key, speculated=outcome.speculated, ms=outcome.search_ms)
+            work, search_ms = outcome.work, outcome.search_ms
+            self.advisor.learn(serving, advice, work, search_ms, outcome.draft_ms)
         if isinstance(job.candidates, RequestCandidates):
             united = job.candidates.united
             return replace(outcome, sources=dict(united.nodes), left_out=united.left_out)
         return outcome
 
+    def _advise(
+        self, query: Query, serving: Serving, spec: SessionSpec, filter_kind: str
+    ) -> Advice:
+        speculation = query.speculation
+        if speculation is Speculation.OFF or not self._can_draft(serving):
+            return self.advisor.plain(serving, spec, filter_kind)
+        return self.advisor.advise(
+            serving,
+            spec,
+            filter_kind,
+            may_be_plain=speculation is Speculation.AUTO,
+            has_model=self.has_draft,
+            has_others=self._has_others(serving),
+        )
+
     def _can_draft(self, serving: Serving) -> bool:
+        return self.has_draft or self._has_others(serving)
+
+    def _has_others(self, serving: Serving) -> bool:
         informed = any(drafter.informed for drafter in serving.drafters.values())
-        return self.has_draft or informed or self._own_drafter(serving)
+        return informed or self._own_drafter(serving)
 
     def _own_drafter(self, serving: Serving) -> bool:
         return HEAD in self.drafting.names and self.drafting.own_drafter(serving.name)
 
     async def _with_drafters(
-        self, job: SearchJob, serving: Serving, history: RequestHistory
+        self,
+        query: Query,
+        job: SearchJob,
+        advice: Advice,
+        serving: Serving,
+        history: RequestHistory,
     ) -> SearchJob:
         """Return the job with every drafter that is in use and there."""
-        spec = job.spec
-        flow = self.drafting.flow
+        spec, flow = job.spec, advice.way.flow
+        if advice.planner is not None:
+            # What became of a tree is learned from the scores of the exact beams.
+            spec = replace(spec, report_nodes=max(spec.report_nodes, spec.beam_width))
         if self._own_drafter(serving) and flow is Flow.ROOT_FIRST:
             shape = union_shape(serving.fan_outs, 1, spec.beam_width, spec.max_rows)
             spec = replace(spec, own_draft=shape if shape.levels else None)
@@ -185,10 +243,16 @@ class Recommender:
             history=history.prompt_items.astype(np.int64),
             leaf_filter=await compile_leaves(spec.leaves, serving),
             pool=history.pool,
+            planner=advice.planner,
+            selection=spec.selection,
+            draft_width=query.drawing.draft_width or 2 * spec.beam_width,
         )
-        use_model = MODEL in self.drafting.names
         return replace(
-            job, spec=spec, flow=flow, candidates=RequestCandidates(united), use_model=use_model
+            job,
+            spec=spec,
+            flow=flow,
+            candidates=RequestCandidates(united),
+            use_model=advice.way.use_model,
         )
 
 
@@ -199,6 +263,7 @@ def _session_spec(
     beam_width: int,
     max_rows: int,
     leaves: LeafSpec,
+    selection: Selection,
 ) -> SessionSpec:
     manifest = serving.bundle.manifest
     return SessionSpec(
@@ -206,22 +271,34 @@ def _session_spec(
         tenant=TENANT,
         bundle=serving.name,
         fingerprints=manifest.fingerprints,
-        score_kind=manifest.score_kind,
+        score_kind="TRIE" if selection.draws else manifest.score_kind,
         prompt=prompt,
         beam_width=beam_width,
         leaves=leaves,
         max_rows=max_rows,
         item_length=manifest.item_length,
         vocab_size=manifest.vocab_size,
+        selection=selection,
     )
+
+
+def _selection(query: Query) -> Selection:
+    """Return how beams are chosen; a draw without a seed gets one."""
+    if query.mode is Mode.EXACT_TOPK:
+        return BY_SCORE
+    drawing = query.drawing
+    seed = secrets.randbits(64) if drawing.seed is None else drawing.seed
+    return Selection(_RULES[query.mode], seed, drawing.temperature, drawing.top_k)
 
 
 def _rank(serving: Serving, beams: BeamPaths, num_items: int, chosen: RequestFilter) -> RankedItems:
     trie = serving.trie
     if not len(beams):
-        return RankedItems(_NOTHING, np.zeros(0), _NOTHING, exhausted=num_items > 0)
+        return RankedItems(_NOTHING, np.zeros(0), _NOTHING, num_items > 0, np.zeros(0))
     try:
-        leaves = Beams.from_paths(trie, beams.tokens, beams.scores)
+        leaves = Beams.from_paths(trie, beams.tokens, beams.scores, beams.ranks)
     except ValueError as error:
         raise Internal() from error
-    return rank_items(trie, leaves.nodes, leaves.scores, num_items, chosen.allowed)
+    return rank_items(
+        trie, leaves.nodes, leaves.scores, num_items, chosen.allowed, leaves.rank_values
+    )

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 
 from orchestrator.breaker import Breaker
 from orchestrator.budget import draft_timeout_s
@@ -22,21 +21,15 @@ from orchestrator.ports import (
     Step,
     TargetPort,
 )
+from orchestrator.watch import UNWATCHED, SearchWatch, now_ns
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.shape import DraftShape, union_shape
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.registry import HEAD, MODEL
+from specbeam.drafting.ways import Flow
 from specbeam.runtime.deadlines import CallBudget
 
 _log = logging.getLogger(__name__)
-
-
-class Flow(Enum):
-    """How the target is driven; names equal those of the API without their prefix."""
-
-    PLAIN = "PLAIN"
-    ROOT_FIRST = "ROOT_FIRST"
-    ONE_PASS = "ONE_PASS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +43,7 @@ class SearchJob:
         flow: How to drive the target; anything but PLAIN uses drafters.
         candidates: Makes the trees; not used by PLAIN.
         use_model: Whether to ask the draft service.
+        watch: Who looks on.
     """
 
     spec: SessionSpec
@@ -58,6 +52,7 @@ class SearchJob:
     flow: Flow = Flow.PLAIN
     candidates: Candidates | None = None
     use_model: bool = True
+    watch: SearchWatch = UNWATCHED
 
     def shape(self, beams: BeamPaths) -> DraftShape:
         """Return what a model drafter is asked for below beams."""
@@ -124,7 +119,7 @@ class Searcher:
             DeadlineSpent: The deadline passed.
         """
         started = time.perf_counter()
-        driver = TargetDriver(self.target, job.spec, job.budget)
+        driver = TargetDriver(self.target, job.spec, job.budget, job.watch)
         try:
             if job.flow is Flow.PLAIN or job.candidates is None:
                 return await _plain(job, driver, started)
@@ -158,7 +153,9 @@ class _Speculative:
             drafting.start(self._job.spec, self._job.budget.for_call())
             await self._open()
             while not driver.finished:
-                await driver.advance(await self._next_step())
+                step, before = await self._next_step(), driver.beams
+                await driver.advance(step)
+                self._learn(before)
         finally:
             drafting.stop()
         if drafting.problem:
@@ -190,15 +187,31 @@ class _Speculative:
             tree = await self._tree(ROOT)
             if tree is not None:
                 await driver.open(tree=tree)
+                self._learn(ROOT)
                 return
-        alone = not self._drafting.usable and not self._others_speak
+            if self._candidates.plans and not job.watch.stepwise:
+                await driver.open(PlainSteps(job.spec.item_length - 1))
+                return
+        alone = not (self._drafting.usable or self._others_speak or job.watch.stepwise)
         await driver.open(RunToEnd() if alone and job.spec.item_length > 1 else None)
 
     async def _next_step(self) -> Step:
-        if self._rounds >= self._job.spec.item_length:
+        job, length = self._job, self._job.spec.item_length
+        if self._rounds >= length:
             return RunToEnd()
         tree = await self._tree(self._driver.beams)
-        return RunToEnd() if tree is None else tree
+        if tree is not None:
+            return tree
+        if self._candidates.plans:
+            return PlainSteps(1 if job.watch.stepwise else length - self._driver.beams.level)
+        return RunToEnd()
+
+    def _learn(self, before: BeamPaths) -> None:
+        """Tell the candidates what became of the last tree, unless a lost session hides it."""
+        scored, after = self._driver.work.scored, self._driver.beams
+        last = scored[-1] if scored else None
+        told = None if last is None or last[0].level != before.level else last[1]
+        self._candidates.settled(before, told, after)
 
     async def _tree(self, beams: BeamPaths) -> CandidateTree | None:
         """Return the union of what the drafters say below exact beams; None for nothing.
@@ -213,20 +226,27 @@ class _Speculative:
         if drafted is not None and drafted.base_level == beams.level:
             proposals[HEAD] = drafted
         if self._drafting.usable:
+            began = now_ns()
             timeout_s = draft_timeout_s(self._job.budget, self._draft_timeout_ms)
             model = await self._drafting.propose(beams, shape, self._job.spec, timeout_s)
+            self._job.watch.span("draft", began)
             if model is not None:
                 proposals[MODEL] = model
+        began = now_ns()
         tree = self._candidates.tree(beams, proposals)
+        self._job.watch.span("tree", began)
         if tree is not None:
+            self._job.watch.tree(beams, tree, self._candidates.drafted)
             self._rounds += 1
             self._nodes += len(tree)
         return tree
 
 
 async def _plain(job: SearchJob, driver: TargetDriver, started: float) -> SearchOutcome:
-    steps = job.spec.item_length - 1
+    steps = 0 if job.watch.stepwise else job.spec.item_length - 1
     await driver.open(PlainSteps(steps) if steps else None)
+    while not driver.finished:
+        await driver.advance(PlainSteps(1))
     return SearchOutcome(
         beams=driver.beams,
         work=driver.work,

@@ -1,7 +1,8 @@
 """The public API."""
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,15 @@ from orchestrator.converters import (
     to_history_limit,
     to_query,
 )
+from orchestrator.debug import DetailsWatch
 from orchestrator.history import unknown_items
 from orchestrator.pool_writer import PoolWriter
-from orchestrator.query import TENANT, Limits, Speculation
+from orchestrator.preview import guess_items
+from orchestrator.query import TENANT, Answer, Limits, Query, Speculation
 from orchestrator.recommender import Recommender
+from orchestrator.streaming import LevelNews, NewsWatch, follow
+from orchestrator.watch import UNWATCHED, SearchWatch, Watches
+from orchestrator.watch_converters import add_details, from_level, from_preview
 from specbeam.recommend.v1 import recommend_service_pb2 as pb
 from specbeam.recommend.v1.recommend_service_pb2_grpc import RecommendServiceServicer
 from specbeam.runtime.context import current_request_id
@@ -63,6 +69,23 @@ class ServicerConfig:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that was found sound.
+
+    Attributes:
+        query: What is asked for.
+        budget: Time left.
+        started: Its arrival, seconds of `time.perf_counter`.
+        details: Collects details, if they are asked for and allowed.
+    """
+
+    query: Query
+    budget: CallBudget
+    started: float
+    details: DetailsWatch | None
+
+
 class RecommendServicer(RecommendServiceServicer):
     """Recommendations and histories."""
 
@@ -99,18 +122,26 @@ class RecommendServicer(RecommendServiceServicer):
         self, request: pb.RecommendRequest, context: _Context
     ) -> pb.RecommendResponse:
         """Return the best items for a user."""
-        started = time.perf_counter()
-        budget = CallBudget.start(context, default_s=self._config.default_deadline_s)
-        query = to_query(request, self._limits(), self._config.default_speculation)
-        request_id = current_request_id()
-        answer = await self._recommender.recommend(query, budget, request_id)
-        return from_answer(
-            answer,
-            self._bundles.get(query.bundle),
-            request_id=request_id,
-            total_ms=(time.perf_counter() - started) * 1e3,
-            debug=request.debug and self._config.allow_debug,
-        )
+        asked = self._admit(request, context)
+        answer = await self._answer(asked, asked.details or UNWATCHED)
+        return self._response(asked, answer)
+
+    async def StreamRecommend(
+        self, request: pb.StreamRecommendRequest, context: _Context
+    ) -> AsyncIterator[pb.StreamRecommendResponse]:
+        """Return what is known of the best items for a user as it becomes known."""
+        asked = self._admit(request.request, context)
+        news = NewsWatch(asked.started)
+        watch = news if asked.details is None else Watches((news, asked.details))
+        async with aclosing(follow(news, lambda: self._answer(asked, watch))) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    yield pb.StreamRecommendResponse(answer=self._response(asked, event))
+                elif event.beams.level == 1:
+                    preview = await self._preview(asked.query, event)
+                    yield pb.StreamRecommendResponse(preview=preview)
+                else:
+                    yield pb.StreamRecommendResponse(level=from_level(event))
 
     async def RecordInteractions(
         self, request: pb.RecordInteractionsRequest, context: _Context
@@ -153,3 +184,32 @@ class RecommendServicer(RecommendServiceServicer):
             draft_available=availability.draft,
             version=self._config.version,
         )
+
+    def _admit(self, request: pb.RecommendRequest, context: _Context) -> _Asked:
+        started = time.perf_counter()
+        budget = CallBudget.start(context, default_s=self._config.default_deadline_s)
+        query = to_query(request, self._limits(), self._config.default_speculation)
+        details = DetailsWatch() if request.debug and self._config.allow_debug else None
+        return _Asked(query, budget, started, details)
+
+    async def _answer(self, asked: _Asked, watch: SearchWatch) -> Answer:
+        request_id = current_request_id()
+        return await self._recommender.recommend(asked.query, asked.budget, request_id, watch)
+
+    def _response(self, asked: _Asked, answer: Answer) -> pb.RecommendResponse:
+        response = from_answer(
+            answer,
+            self._bundles.get(asked.query.bundle),
+            request_id=current_request_id(),
+            total_ms=(time.perf_counter() - asked.started) * 1e3,
+            debug=asked.details is not None,
+        )
+        if asked.details is not None:
+            add_details(response.debug, asked.details.details())
+        return response
+
+    async def _preview(self, query: Query, news: LevelNews) -> pb.RootPreview:
+        serving = news.serving
+        guesses = guess_items(serving.trie, news.beams, news.chosen, query.num_items)
+        entries = await serving.items.entries(guesses) if query.include_metadata else []
+        return from_preview(news, guesses, entries)

@@ -157,7 +157,12 @@ def to_search(spec: SessionSpec, *, report_nodes: int = 0) -> pb.SearchSpec:
         spec: The search.
         report_nodes: Most nodes per level whose scores are to be reported.
     """
-    message = from_leaf_spec(spec.leaves, beam_width=spec.beam_width, max_rows=spec.max_rows)
+    message = from_leaf_spec(
+        spec.leaves,
+        beam_width=spec.beam_width,
+        max_rows=spec.max_rows,
+        selection=spec.selection if spec.selection.draws else None,
+    )
     message.report_nodes = report_nodes
     return message
 
@@ -168,6 +173,7 @@ def to_beams(beams: BeamPaths) -> pb.Beams:
         level=beams.level,
         tokens=encode_tokens(beams.tokens),
         scores=beams.scores.tolist(),
+        rank_values=[] if beams.ranks is None else beams.ranks.tolist(),
     )
 
 
@@ -175,11 +181,14 @@ def from_beams(message: pb.Beams) -> BeamPaths:
     """Return the beams of a message.
 
     Raises:
-        ValueError: The number of tokens does not fit that of the beams.
+        ValueError: The number of tokens or rank values does not fit that of the beams.
     """
     width = len(message.scores)
+    ranks = np.array(message.rank_values, np.float64) if message.rank_values else None
+    if ranks is not None and len(ranks) != width:
+        raise ValueError(f"{len(ranks)} rank values of {width} beams")
     tokens = decode_tokens(message.tokens).reshape(width, message.level)
-    return BeamPaths(message.level, tokens, np.array(message.scores, np.float64))
+    return BeamPaths(message.level, tokens, np.array(message.scores, np.float64), ranks)
 
 
 def from_fingerprints(message: pb.Fingerprints) -> Fingerprints:

@@ -8,7 +8,8 @@ from specbeam.drafting.registry import drafter_names
 from specbeam.runtime.settings import CommaSeparated, ServiceSettings, settings_config
 
 SpeculationDefault = Literal["auto", "on", "off"]
-FlowChoice = Literal["root-first", "one-pass"]
+FlowChoice = Literal["auto", "root-first", "one-pass"]
+TreeChoice = Literal["chosen", "full"]
 ALL_DRAFTERS = ("model", "head", "pool", "cooccurrence", "popularity")
 
 
@@ -48,8 +49,14 @@ class OrchestratorSettings(ServiceSettings):
         "the target), pool, cooccurrence, popularity; each only where the bundle has it.",
     )
     flow: FlowChoice = Field(
-        "root-first",
-        description="Draft below the exact first level, or send the tree with the prompt.",
+        "auto",
+        description="Draft below the exact first level (root-first), send the tree with the prompt "
+        "(one-pass), or whichever was quicker (auto).",
+    )
+    trees: TreeChoice = Field(
+        "chosen",
+        description="Size of trees: chosen = expected to be quickest by what passes cost, full = "
+        "all rows of a pass.",
     )
     pool_nodes: int = Field(
         64, ge=0, le=4096, description="Nodes per level of the trees kept in the pool; 0 = none."
@@ -64,7 +71,7 @@ class OrchestratorSettings(ServiceSettings):
         7 * 86_400.0, gt=0, description="Age at which a verified tree is forgotten, seconds."
     )
     exploration: float = Field(
-        0.02, ge=0, le=0.5, description="Share of auto requests that try the slower way."
+        0.02, ge=0, le=0.5, description="Share of requests that try another way than the quickest."
     )
     max_history_events: int = Field(
         1000, ge=1, le=100_000, description="Events kept and read per user."

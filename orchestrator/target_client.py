@@ -193,6 +193,7 @@ def _to_tree(tree: CandidateTree) -> session_pb2.CandidateTree:
         parents=tree.parents.tolist(),
         tokens=encode_tokens(tree.tokens),
         complete=tree.complete,
+        child_scores=[] if tree.child_scores is None else tree.child_scores.tolist(),
     )
 
 

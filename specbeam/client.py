@@ -11,12 +11,20 @@
 `ClientError`. Neither needs torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
 import grpc
 
+from specbeam.client_debug import (
+    DebugInfo,
+    DebugNode,
+    DebugRound,
+    DebugSpan,
+    ForwardInterval,
+    TreeEstimate,
+)
 from specbeam.client_errors import (
     ClientError,
     DeadlineError,
@@ -27,6 +35,15 @@ from specbeam.client_errors import (
     Violation,
     client_error,
 )
+from specbeam.client_events import (
+    Prefix,
+    PreviewItem,
+    RootPreview,
+    StreamEvent,
+    VerifiedLevel,
+    read_events,
+    read_events_async,
+)
 from specbeam.client_messages import (
     decode_history,
     decode_info,
@@ -36,9 +53,7 @@ from specbeam.client_messages import (
 )
 from specbeam.client_types import (
     BundleInfo,
-    DebugInfo,
     Fingerprints,
-    ForwardInterval,
     Interaction,
     ItemMetadata,
     Recommendation,
@@ -61,6 +76,9 @@ __all__ = [
     "ClientError",
     "DeadlineError",
     "DebugInfo",
+    "DebugNode",
+    "DebugRound",
+    "DebugSpan",
     "Fingerprints",
     "ForwardInterval",
     "Interaction",
@@ -68,17 +86,23 @@ __all__ = [
     "ItemMetadata",
     "NotFoundError",
     "OverloadedError",
+    "Prefix",
+    "PreviewItem",
     "RecommendClient",
     "RecommendOptions",
     "Recommendation",
     "RecommendedItem",
     "RecordResult",
+    "RootPreview",
     "ServerInfo",
+    "StreamEvent",
     "SyncRecommendClient",
     "TagInfo",
     "Timings",
+    "TreeEstimate",
     "UnavailableError",
     "UserHistory",
+    "VerifiedLevel",
     "Violation",
     "Work",
 ]
@@ -94,6 +118,10 @@ def _record_request(
     return service_pb2.RecordInteractionsRequest(
         user_id=user_id, events=encode_interactions(events)
     )
+
+
+def _stream_request(user_id: str, options: RecommendOptions) -> service_pb2.StreamRecommendRequest:
+    return service_pb2.StreamRecommendRequest(request=encode_request(user_id, options))
 
 
 def _record_result(message: service_pb2.RecordInteractionsResponse) -> RecordResult:
@@ -146,6 +174,22 @@ class RecommendClient:
         request = encode_request(user_id, options)
         return decode_recommendation(await self._call("Recommend", request, timeout_s))
 
+    def stream_recommend(
+        self,
+        user_id: str = "",
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[RecommendOptions],
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Yield news of an answer, then the answer; see `SyncRecommendClient.stream_recommend`.
+
+        A loop that is left early ends the call once the generator is closed: use
+        `contextlib.aclosing`.
+        """
+        request = _stream_request(user_id, options)
+        call = self._stub().StreamRecommend(request, timeout=self._timeout(timeout_s))
+        return read_events_async(call)
+
     async def record_interactions(
         self, user_id: str, events: Sequence[Interaction], *, timeout_s: float | None = None
     ) -> RecordResult:
@@ -170,13 +214,19 @@ class RecommendClient:
         return decode_info(await self._call("GetInfo", service_pb2.GetInfoRequest(), timeout_s))
 
     async def _call(self, method: str, request: Any, timeout_s: float | None) -> Any:
-        if self._channel is None:
-            self._channel = create_channel(self._target, retry=(_SERVICE,))
-        call = getattr(RecommendServiceStub(self._channel), method)
+        call = getattr(self._stub(), method)
         try:
-            return await call(request, timeout=self._timeout_s if timeout_s is None else timeout_s)
+            return await call(request, timeout=self._timeout(timeout_s))
         except grpc.aio.AioRpcError as error:
             raise client_error(error) from error
+
+    def _stub(self) -> Any:
+        if self._channel is None:
+            self._channel = create_channel(self._target, retry=(_SERVICE,))
+        return RecommendServiceStub(self._channel)
+
+    def _timeout(self, timeout_s: float | None) -> float:
+        return self._timeout_s if timeout_s is None else timeout_s
 
 
 class SyncRecommendClient:
@@ -231,6 +281,32 @@ class SyncRecommendClient:
         request = encode_request(user_id, options)
         return decode_recommendation(self._call("Recommend", request, timeout_s))
 
+    def stream_recommend(
+        self,
+        user_id: str = "",
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[RecommendOptions],
+    ) -> Generator[StreamEvent, None, None]:
+        """Yield what becomes known on the way, and last the answer that `recommend` returns.
+
+        A `RootPreview` comes first, then a `VerifiedLevel` for each deeper level; a search that is
+        settled at once may skip them. What came before an error is to be dropped. Never retried;
+        leaving the loop early ends the call.
+
+        Args:
+            user_id: Whose stored history to use; empty = nobody's.
+            timeout_s: Longest time of the whole call, seconds; None = the client's.
+            options: What to ask for; see `RecommendOptions`.
+
+        Raises:
+            ClientError: The call failed; raised by the iterator.
+            TypeError: There is no such option, or one is of another type.
+            ValueError: An option has no such value.
+        """
+        request = _stream_request(user_id, options)
+        return read_events(self._stub.StreamRecommend(request, timeout=self._timeout(timeout_s)))
+
     def record_interactions(
         self, user_id: str, events: Sequence[Interaction], *, timeout_s: float | None = None
     ) -> RecordResult:
@@ -263,6 +339,9 @@ class SyncRecommendClient:
     def _call(self, method: str, request: Any, timeout_s: float | None) -> Any:
         call = getattr(self._stub, method)
         try:
-            return call(request, timeout=self._timeout_s if timeout_s is None else timeout_s)
+            return call(request, timeout=self._timeout(timeout_s))
         except grpc.RpcError as error:
             raise client_error(error) from error
+
+    def _timeout(self, timeout_s: float | None) -> float:
+        return self._timeout_s if timeout_s is None else timeout_s

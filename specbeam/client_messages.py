@@ -4,11 +4,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from specbeam.client_debug import (
+    DebugInfo,
+    DebugNode,
+    DebugRound,
+    DebugSpan,
+    ForwardInterval,
+    TreeEstimate,
+)
 from specbeam.client_types import (
     BundleInfo,
-    DebugInfo,
     Fingerprints,
-    ForwardInterval,
     Interaction,
     ItemMetadata,
     Recommendation,
@@ -49,7 +55,19 @@ def encode_request(user_id: str, options: RecommendOptions) -> service_pb2.Recom
         filter=encode_filter(options),
         include_metadata=options.get("include_metadata", False),
         debug=options.get("debug", False),
+        mode=enum_value(types_pb2.Mode, options.get("mode", "exact_topk")),
+        seed=options.get("seed"),
+        sampling=_encode_sampling(options),
     )
+
+
+def _encode_sampling(options: RecommendOptions) -> types_pb2.Sampling | None:
+    """Return the message of the options that say how items are drawn; None without any."""
+    temperature = options.get("temperature")
+    top_k, draft_width = options.get("top_k", 0), options.get("draft_width", 0)
+    if temperature is None and not top_k and not draft_width:
+        return None
+    return types_pb2.Sampling(temperature=temperature, top_k=top_k, draft_width=draft_width)
 
 
 def encode_filter(options: RecommendOptions) -> types_pb2.Filter:
@@ -132,6 +150,7 @@ def decode_recommendation(message: service_pb2.RecommendResponse) -> Recommendat
         debug=_decode_debug(message.debug) if message.HasField("debug") else None,
         bundle=message.bundle,
         request_id=message.request_id,
+        seed=message.seed if message.HasField("seed") else None,
     )
 
 
@@ -196,7 +215,7 @@ def enum_value(enum: Any, name: str) -> Any:
 
 
 def _decode_item(item: types_pb2.RecommendedItem) -> RecommendedItem:
-    metadata = _decode_metadata(item.metadata) if item.HasField("metadata") else None
+    metadata = decode_metadata(item.metadata) if item.HasField("metadata") else None
     return RecommendedItem(
         item_id=item.item_id,
         score=item.score,
@@ -208,7 +227,8 @@ def _decode_item(item: types_pb2.RecommendedItem) -> RecommendedItem:
     )
 
 
-def _decode_metadata(metadata: types_pb2.ItemMetadata) -> ItemMetadata:
+def decode_metadata(metadata: types_pb2.ItemMetadata) -> ItemMetadata:
+    """Return the catalogue entry of an item."""
     created_at_ms = metadata.created_at_ms if metadata.HasField("created_at_ms") else None
     topics = tuple(metadata.topics)
     return ItemMetadata(metadata.title, topics, metadata.popularity, created_at_ms)
@@ -221,4 +241,41 @@ def _decode_fingerprints(message: types_pb2.Fingerprints) -> Fingerprints:
 def _decode_debug(message: types_pb2.DebugInfo) -> DebugInfo:
     forwards = (ForwardInterval(f.service, f.start_ns, f.end_ns) for f in message.forwards)
     sources = {source.name: source.nodes for source in message.draft_sources}
-    return DebugInfo(tuple(message.prompt_token_ids), tuple(forwards), sources)
+    spans = (
+        DebugSpan(s.name, s.start_ns, s.end_ns, s.round if s.HasField("round") else None)
+        for s in message.spans
+    )
+    return DebugInfo(
+        tuple(message.prompt_token_ids),
+        tuple(forwards),
+        sources,
+        tuple(map(_decode_round, message.rounds)),
+        tuple(spans),
+    )
+
+
+def _decode_round(message: types_pb2.DebugRound) -> DebugRound:
+    e = message.estimate
+    return DebugRound(
+        base_level=message.base_level,
+        level=message.level,
+        step=message.step,
+        rows=message.rows,
+        forward_ms=message.forward_ms,
+        nodes=tuple(map(_decode_node, message.nodes)),
+        estimate=(
+            TreeEstimate(e.ms, e.plain_ms, tuple(e.coverage))
+            if message.HasField("estimate")
+            else None
+        ),
+    )
+
+
+def _decode_node(message: types_pb2.DebugNode) -> DebugNode:
+    return DebugNode(
+        tokens=tuple(message.tokens),
+        fate=enum_name(types_pb2.NodeFate, message.fate),
+        source=message.source,
+        draft_score=message.draft_score if message.HasField("draft_score") else None,
+        target_score=message.target_score if message.HasField("target_score") else None,
+    )

@@ -1,13 +1,16 @@
 """What the Python client takes and returns."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypedDict
 
+from specbeam.client_debug import DebugInfo
+
 Speculation = Literal["auto", "on", "off"]
 AllowedDegradation = Literal["no_history"]
+Mode = Literal["exact_topk", "exact_sampling", "relaxed_sampling"]
 
 
 def _new_event_id() -> str:
@@ -54,6 +57,13 @@ class RecommendOptions(TypedDict, total=False):
             catalogue; items of unknown age are left out. None = any time.
         include_metadata: Send each item's catalogue entry.
         debug: Send details, if the server allows it.
+        mode: What the answer must promise.
+        seed: Source of all noise of a sampling mode; None = the server draws one and
+            tells it.
+        temperature: Logits are divided by it before items are drawn.
+        top_k: Only so many of the likeliest tokens of a step may be drawn; 0 = all.
+        draft_width: Prefixes drafted per level by ``relaxed_sampling``; 0 = the
+            server's choice.
     """
 
     events: Sequence[Interaction]
@@ -70,6 +80,11 @@ class RecommendOptions(TypedDict, total=False):
     created_after: datetime | int | None
     include_metadata: bool
     debug: bool
+    mode: Mode
+    seed: int | None
+    temperature: float | None
+    top_k: int
+    draft_width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,30 +158,13 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
-class ForwardInterval:
-    """One forward pass of ``target`` or ``draft``, nanoseconds of CLOCK_MONOTONIC."""
-
-    service: str
-    start_ns: int
-    end_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class DebugInfo:
-    """The prompt as the models got it, every forward pass, and drafted nodes by drafter."""
-
-    prompt_token_ids: tuple[int, ...]
-    forwards: tuple[ForwardInterval, ...]
-    draft_sources: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Recommendation:
     """The best items, and what it took.
 
     Attributes:
         items: Best first.
-        mode: What the answer promises: ``exact_topk``.
+        mode: What the answer promises: ``exact_topk``, ``exact_sampling`` or
+            ``relaxed_sampling``.
         degraded: What was not as usual, such as ``no_draft``; empty = nothing.
         exhausted: Whether there were fewer allowed items than asked for.
         fingerprints: What produced the answer.
@@ -175,6 +173,7 @@ class Recommendation:
         debug: Details, if asked for and allowed by the server.
         bundle: Name of the bundle that answered.
         request_id: Id of the request in the server's logs.
+        seed: Seed of the draw; None = nothing was drawn.
     """
 
     items: tuple[RecommendedItem, ...]
@@ -187,6 +186,7 @@ class Recommendation:
     debug: DebugInfo | None
     bundle: str
     request_id: str
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

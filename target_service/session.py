@@ -10,10 +10,10 @@ import numpy as np
 from specbeam.catalog import LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.expansion import BY_SCORE
+from specbeam.decoding.reporting import chain_scored
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.selection import Selection
 from specbeam.decoding.tree import CandidateTree
-from specbeam.drafting.verified import VerifiedTree
 from specbeam.engine import BeamSession, Turn
 from target_service.model import TargetModel
 
@@ -181,8 +181,7 @@ class TargetSession:
         """One tree for all passes: they go out from beams that the caller never sees."""
         if not turn.scored:
             return None
-        trie, (before, _) = self._model.bundle.trie, turn.scored[0]
-        return VerifiedTree.join(trie, turn.scored).below(trie, before)
+        return chain_scored(self._model.bundle.trie, turn.scored)
 
     def _draft(self, search: BeamSession) -> ScoredTree | None:
         asked, drafter = self._request.own_draft, self._model.own_drafter

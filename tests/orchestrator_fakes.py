@@ -17,6 +17,7 @@ from orchestrator.ports import (
 )
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
+from specbeam.drafting.drafted_nodes import DraftedNodes
 
 LENGTH = 4
 
@@ -27,6 +28,12 @@ class FakeCandidates:
 
     speaks: bool = False
     own: int = 0
+    plans: bool = False
+
+    def settled(self, before: BeamPaths, scored: ScoredTree | None, after: BeamPaths) -> None:
+        pass
+
+    drafted: DraftedNodes | None = None
 
     def tree(self, beams: BeamPaths, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
         for tree in proposals.values():

@@ -34,7 +34,12 @@ class ModelShape:
 
 SHAPES = {
     "86m": ModelShape(768, 12, 12, 4, 64, 2432),
-    "toy": ModelShape(64, 2, 2, 1, 32, 128),
+    "155m": ModelShape(1024, 12, 16, 16, 64, 2816),
+    "310m": ModelShape(1024, 24, 8, 4, 128, 3328),
+    "0.5b": ModelShape(1024, 28, 16, 8, 128, 3072),
+    "1.5b": ModelShape(1536, 28, 12, 2, 128, 8960),
+    "7b": ModelShape(4096, 32, 32, 8, 128, 14336),
+    "toy": ModelShape(64, 2, 4, 2, 32, 128),
 }
 
 

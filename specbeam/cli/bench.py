@@ -13,6 +13,10 @@ import numpy as np
 
 from specbeam.cli.bench_catalog import catalog
 from specbeam.cli.bench_drafters import drafters, pool
+from specbeam.cli.bench_histories import histories
+from specbeam.cli.bench_pareto import pareto
+from specbeam.cli.bench_plot import plot
+from specbeam.cli.bench_widen import widen
 from specbeam.cli.output import print_table, progress_console, report
 
 EXAMPLES = """
@@ -57,6 +61,10 @@ def bench() -> None:
 bench.add_command(catalog)
 bench.add_command(drafters)
 bench.add_command(pool)
+bench.add_command(pareto)
+bench.add_command(widen)
+bench.add_command(plot)
+bench.add_command(histories)
 
 
 @bench.command(epilog=EXAMPLES)

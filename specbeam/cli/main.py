@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("specbeam.cli.bench:bench", "Measure searches and served requests."),
     "serve": ("specbeam.cli.serve:serve", "Serve a bundle on this machine."),
     "recommend": ("specbeam.cli.recommend:recommend", "Ask a running orchestrator."),
+    "explain": ("specbeam.cli.explain:explain", "Draw how one answer came about."),
     "demo": ("specbeam.cli.demo:demo", "Train a small bundle, serve it and ask it."),
     "loadtest": ("specbeam.cli.loadtest:loadtest", "Load a running orchestrator."),
 }

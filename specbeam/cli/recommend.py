@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from specbeam.cli import exit_codes
+from specbeam.cli.drawing_options import drawing_options
 from specbeam.cli.filter_options import Filters, read_filters, read_lines
 from specbeam.cli.output import print_json, print_table
+from specbeam.cli.recommend_stream import event_line, print_arrival, print_news
 
 if TYPE_CHECKING:
-    from specbeam.client import Recommendation
+    from specbeam.client import Recommendation, RecommendOptions
 
 EXAMPLES = """\b
 Examples:
@@ -24,6 +26,8 @@ Examples:
   specbeam recommend --user ann --require-tag in-stock --require-tag 'red|blue'
   specbeam recommend --user ann --created-after 2026-11-01 --exclude item-7
   specbeam recommend --user ann --allow-file campaign.txt --json
+  specbeam recommend --user ann --stream
+  specbeam recommend --user ann --mode exact-sampling --temperature 1.5 --seed 7
   specbeam recommend --batch users.txt --json > answers.jsonl
 
 Filters narrow one another: an item is returned when it passes all that are given. A tag
@@ -55,6 +59,7 @@ the number of its line; a line that fails is told on stderr."""
 @click.option(
     "--speculation", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True
 )
+@drawing_options
 @click.option("--include-history", is_flag=True, help="Also return items of the history.")
 @click.option("--exclude", multiple=True, metavar="ITEM", help="Leave an item out; repeatable.")
 @click.option("--allow", multiple=True, metavar="ITEM", help="Return only such items; repeatable.")
@@ -84,13 +89,27 @@ the number of its line; a line that fails is told on stderr."""
     show_default=True,
     help="Deadline of each call.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON; one line per answer in a batch.")
+@click.option("--stream", is_flag=True, help="Print every level as it is verified.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON; one line per answer in a batch, per event in a stream.",
+)
 def recommend(
-    user: str, items: str, batch: Path | None, address: str, as_json: bool, **options: Any
+    user: str,
+    items: str,
+    batch: Path | None,
+    address: str,
+    stream: bool,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Print the best items for a user or a history, and what it took."""
     if batch is not None and (user or items):
         raise click.UsageError("--batch does not go with --user or --items")
+    if batch is not None and stream:
+        raise click.UsageError("--batch does not go with --stream")
     from specbeam.client import ClientError, SyncRecommendClient
 
     filters = read_filters(options)
@@ -99,14 +118,32 @@ def recommend(
     with SyncRecommendClient(address, timeout_s=timeout_s) as client:
         if batch is not None:
             return _ask_all(client, batch, options, filters, as_json)
+        asked = _options(history, options, filters)
         try:
-            answer = _ask(client, user, history, options, filters)
+            if stream:
+                return _follow(client.stream_recommend(user, **asked), user, as_json)
+            answer = client.recommend(user, **asked)
         except ClientError as error:
-            return _explain(error, address)
+            return explain_error(error, address)
     if as_json:
         print_json(_to_json(answer, filters))
     else:
         print_items(answer, user or "inline history")
+    return exit_codes.OK
+
+
+def _follow(events: Any, user: str, as_json: bool) -> int:
+    """Print every event of a stream as it comes."""
+    from specbeam.client import Recommendation
+
+    for event in events:
+        if as_json:
+            click.echo(event_line(event))
+        elif isinstance(event, Recommendation):
+            print_arrival(event)
+            print_items(event, user or "inline history")
+        else:
+            print_news(event)
     return exit_codes.OK
 
 
@@ -122,7 +159,7 @@ def _ask_all(
             continue
         try:
             user, items = _parse_line(text)
-            answer = _ask(client, user, items, options, filters)
+            answer = client.recommend(user, **_options(items, options, filters))
         except (ClientError, ValueError) as error:
             failures += 1
             click.echo(f"{batch}, line {number}: {error}", err=True)
@@ -138,13 +175,10 @@ def _to_json(answer: Recommendation, filters: Filters) -> dict[str, Any]:
     return {**dataclasses.asdict(answer), "filter": dataclasses.asdict(filters)}
 
 
-def _ask(
-    client: Any, user: str, items: Sequence[str], options: dict[str, Any], filters: Filters
-) -> Recommendation:
-    from specbeam.client import Interaction
+def _options(items: Sequence[str], options: dict[str, Any], filters: Filters) -> RecommendOptions:
+    from specbeam.client import Interaction, RecommendOptions
 
-    answer: Recommendation = client.recommend(
-        user,
+    return RecommendOptions(
         events=[Interaction(item) for item in items],
         num_items=options["num_items"],
         beam_width=options["beam_width"],
@@ -156,8 +190,12 @@ def _ask(
         created_after=filters.created_after_ms,
         bundle=options["bundle"],
         include_metadata=True,
+        mode=options["mode"],
+        seed=options["seed"],
+        temperature=options["temperature"],
+        top_k=options["top_k"],
+        draft_width=options["draft_width"],
     )
-    return answer
 
 
 def _parse_line(text: str) -> tuple[str, list[str]]:
@@ -180,7 +218,8 @@ def _parse_line(text: str) -> tuple[str, list[str]]:
     return user, items
 
 
-def _explain(error: Any, address: str) -> int:
+def explain_error(error: Any, address: str) -> int:
+    """Say on stderr why a call failed; return the exit code."""
     message = error.message
     if error.code == "UNAVAILABLE" and not error.reason:
         message = f"nothing answers at {address}: is `specbeam serve` running?"
@@ -218,6 +257,8 @@ def describe(answer: Recommendation) -> str:
         how,
         f"{timings.total_ms:.1f} ms on the server",
     ]
+    if answer.mode != "exact_topk":
+        parts.insert(0, f"{answer.mode.replace('_', ' ')}, seed {answer.seed}")
     if answer.exhausted:
         parts.append("no more items allowed")
     parts += [flag.replace("_", " ") for flag in answer.degraded]

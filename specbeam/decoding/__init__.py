@@ -4,6 +4,6 @@ Symbols used in every docstring of the package: W beams kept, N drafted nodes pe
 one forward pass, C_d largest number of children on level d, V vocabulary size, L tokens per item, T
 rows of the candidate tree held in a KV slot, P prompt tokens.
 
-`tree`, `shape`, `beams` and `draft` need numpy only; the `expansion` modules take torch logits;
-nothing here knows a model, a server or a store.
+`rules`, `noise`, `laws`, `tree`, `shape`, `beams`, `costs` and the `draft` modules need numpy only;
+the `expansion` modules take torch logits; nothing here knows a model, a server or a store.
 """

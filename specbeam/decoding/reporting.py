@@ -8,6 +8,7 @@ beams, they come before better children that were not chosen.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from specbeam.catalog import ItemTrie
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.tree import CandidateTree, node_of_each
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +75,32 @@ def join_scored(
         np.concatenate(tokens).astype(np.int64),
         np.concatenate(logprobs).astype(np.float32),
     )
+
+
+def chain_scored(trie: ItemTrie, seen: Sequence[tuple[Beams, ScoredTree]]) -> ScoredTree:
+    """Join what consecutive passes scored to one tree below the beams before the first.
+
+    Args:
+        trie: the catalogue.
+        seen: the beams before each pass and what was scored below them, at least one.  The beams of
+            all but the first are among the nodes scored before.
+    """
+    before, first = seen[0]
+    parents, tokens, logprobs = [first.parents], [first.tokens], [first.logprobs]
+    nodes, levels = _nodes_of(trie, before, first)
+    for beams, tree in seen[1:]:
+        offset = len(before) + len(nodes)
+        here = np.flatnonzero(levels == beams.level)
+        order = here[np.argsort(nodes[here])]
+        of_beams = len(before) + order[np.searchsorted(nodes[order], beams.nodes)]
+        of_rows = offset + np.arange(len(tree))
+        parents.append(np.concatenate([of_beams, of_rows])[tree.parents])
+        tokens.append(tree.tokens)
+        logprobs.append(tree.logprobs)
+        added, at = _nodes_of(trie, beams, tree)
+        nodes, levels = np.concatenate([nodes, added]), np.concatenate([levels, at])
+    return ScoredTree(before.level, *map(np.concatenate, (parents, tokens, logprobs)))
+
+
+def _nodes_of(trie: ItemTrie, beams: Beams, tree: ScoredTree) -> tuple[np.ndarray, np.ndarray]:
+    return node_of_each(trie, beams, CandidateTree(tree.base_level, tree.parents, tree.tokens))

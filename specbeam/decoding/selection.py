@@ -58,3 +58,7 @@ class Selection:
     def shapes_laws(self) -> bool:
         """Whether the law of a node's children is not the model's own."""
         return self.temperature != 1.0 or self.top_k > 0
+
+
+BY_SCORE = Selection()
+"""Beam search: the largest scores."""

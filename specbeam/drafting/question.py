@@ -9,6 +9,7 @@ import numpy as np
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.drafting.verified import VerifiedTree
 
 ChildScorer = Callable[[int, np.ndarray], np.ndarray]
@@ -30,6 +31,7 @@ class DraftQuestion:
         history: item indices of the user's history, oldest first.  Shape (n,), int64.
         leaf_filter: which leaves may be returned; None = every leaf.
         pool: verified trees of earlier requests, most alike first.
+        selection: how the target chooses its beams.
     """
 
     trie: ItemTrie
@@ -38,3 +40,4 @@ class DraftQuestion:
     history: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     leaf_filter: LeafFilter | None = None
     pool: tuple[VerifiedTree, ...] = ()
+    selection: Selection = BY_SCORE

@@ -10,34 +10,24 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from specbeam.decoding.costs import CostPoint
 from specbeam.engine.runner import ModelRunner
 
 # Raised too when passes become quicker: costs kept before would mislead.
-FORMAT = 2
+FORMAT = 3
 PREFIXES = (30, 200)
-ROWS = (1, 8, 32, 128)
+# Dense where speculation is decided: a pass of 24 rows may cost twice one of 8.
+ROWS = (1, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+PROMPTS = (30, 80, 200, 400)
 _REPEATS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class CostPoint:
-    """Measured time of one pass.
-
-    Attributes:
-        rows: rows in the pass, R.
-        prefix_tokens: prompt tokens already in place, P.
-        ms: median duration of the forward, milliseconds.
-    """
-
-    rows: int
-    prefix_tokens: int
-    ms: float
+# A shape that takes longer than this is not repeated: its noise is small, and others wait.
+_ENOUGH_S = 0.15
 
 
 def default_cache_dir() -> Path:
@@ -133,6 +123,7 @@ def measure_costs(
     budget_s: float,
     prefixes: Sequence[int] = PREFIXES,
     rows: Sequence[int] = ROWS,
+    prompts: Sequence[int] = PROMPTS,
 ) -> tuple[CostPoint, ...]:
     """Time passes of several shapes; call it on the model's thread while a slot is free.
 
@@ -140,43 +131,55 @@ def measure_costs(
 
     Args:
         runner: the model.
-        max_rows: do not measure passes of more rows.
+        max_rows: do not measure passes of more tree rows.
         budget_s: stop beginning new shapes after this many seconds.
-        prefixes: prompt lengths, cut to what a slot holds.
-        rows: rows per pass.
+        prefixes: prompt lengths before tree rows, cut to what a slot holds.
+        rows: tree rows per pass.
+        prompts: lengths of prompts that are run whole, cut likewise.
 
     Returns:
-        Points ordered by prefix, then rows.
+        Points ordered by prefix, then rows; those of whole prompts, with prefix 0, come first.
     """
     end = time.monotonic() + budget_s
-    lengths = sorted({min(prefix, runner.config.max_prompt_tokens) for prefix in prefixes})
-    counts = sorted({min(count, max_rows, runner.config.max_rows) for count in rows})
+    longest = runner.config.max_prompt_tokens
+    counts = {min(count, max_rows, runner.config.max_rows) for count in rows}
+    shapes = {(count, min(prefix, longest)) for count in counts for prefix in prefixes}
+    shapes |= {(min(prompt, longest), 0) for prompt in prompts}
     slot = runner.pool.acquire()
     points = []
     try:
-        for length in lengths:
-            runner.prefill(slot, np.ones(length, np.int64))
-            for count in counts:
-                if time.monotonic() < end:
-                    points.append(CostPoint(count, length, _median_ms(runner, slot, length, count)))
+        # Passes behind a prefix that was not run take as long.
+        for count, prefix in sorted(shapes):
+            if time.monotonic() < end:
+                points.append(CostPoint(count, prefix, _median_ms(runner, slot, prefix, count)))
     finally:
         runner.pool.release(slot)
         runner.meter.take()
-    return tuple(points)
+    return tuple(sorted(points, key=lambda point: (point.prefix_tokens, point.rows)))
 
 
 def _median_ms(runner: ModelRunner, slot: int, prefix: int, rows: int) -> float:
-    alone = np.eye(rows, dtype=bool)
-    tokens, positions = np.ones(rows, np.int64), np.full(rows, prefix)
-    times = []
-    for attempt in range(_REPEATS + 1):
+    """Median time of a pass; the first one warms up."""
+    times: list[float] = []
+    for _ in range(1 + _REPEATS):
         _synchronise(runner)
         start = time.perf_counter()
-        runner.logits(runner.forward_rows(slot, prefix, tokens, positions, alone))
+        _run(runner, slot, prefix, rows)
         _synchronise(runner)
-        if attempt:  # the first one warms up
-            times.append((time.perf_counter() - start) * 1000)
-    return statistics.median(times)
+        times.append((time.perf_counter() - start) * 1000)
+        if sum(times) > 1000 * _ENOUGH_S and len(times) > 1:
+            break
+    return statistics.median(times[1:])
+
+
+def _run(runner: ModelRunner, slot: int, prefix: int, rows: int) -> None:
+    tokens = np.ones(rows, np.int64)
+    if prefix:
+        alone, positions = np.eye(rows, dtype=bool), np.full(rows, prefix)
+        hidden = runner.forward_rows(slot, prefix, tokens, positions, alone)
+    else:
+        hidden = runner.prefill(slot, tokens)
+    runner.logits(hidden)
 
 
 def _synchronise(runner: ModelRunner) -> None:

@@ -17,6 +17,9 @@ from torch import nn
 
 from specbeam.engine.linear import Linear, padded_rows
 
+# (number of a layer, joined queries, keys and values of R rows) -> attended heads (R, H, D).
+Attention = Callable[[int, torch.Tensor], torch.Tensor]
+
 
 @dataclass(frozen=True, slots=True)
 class DecoderShape:
@@ -191,16 +194,33 @@ class Decoder(nn.Module):
         Returns:
             Shape (R, hidden).
         """
+        angles, held = self.angles(positions), place.slot.unbind(0)
+
+        def attention(layer: int, qkv: torch.Tensor) -> torch.Tensor:
+            return self._attention(self.split(layer, qkv, angles), held[layer], place)
+
+        return self.run(tokens, attention)
+
+    def run(self, tokens: torch.Tensor, attention: Attention) -> torch.Tensor:
+        """Run R rows through every layer, with any attention between them.
+
+        Args:
+            tokens: vocabulary ids.  Shape (R,).
+            attention: (number of the layer, its joined queries, keys and values (R, (H + 2 G) D))
+                -> attended heads (R, H, D).
+
+        Returns:
+            Shape (R, hidden).
+        """
         shape, rows = self.shape, len(tokens)
         more = padded_rows(rows) - rows if self._pad_rows else 0
         x = F.embedding(F.pad(tokens, (0, more)) if more else tokens, self._embedding)
         # Rows that fill up take no part in attention; what they hold is never read.
         heads = x.new_zeros((rows + more, shape.heads * shape.head_dim)) if more else None
-        cos, sin = self._rotary.index_select(0, positions).unbind(1)
         width, epsilon = (shape.hidden,), shape.epsilon
-        for layer, held in zip(self._layers, place.slot.unbind(0), strict=True):
+        for number, layer in enumerate(self._layers):
             qkv = layer.qkv(F.rms_norm(x, width, layer.norm, epsilon))
-            attended = self._attention(layer, qkv[:rows], cos, sin, held, place)
+            attended = attention(number, qkv[:rows])
             if heads is None:
                 attended = attended.reshape(rows, -1)
             else:
@@ -211,27 +231,46 @@ class Decoder(nn.Module):
             x = x + layer.down(layer.activation(gate).mul_(up))
         return F.rms_norm(x[:rows], width, self._norm, epsilon)
 
-    def _attention(
-        self,
-        layer: LayerWeights,
-        qkv: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        held: torch.Tensor,
-        place: SlotRows,
-    ) -> torch.Tensor:
-        """Rotate queries and keys, store keys and values, attend.  Shape (R, H, D)."""
-        shape = self.shape
+    def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosines and signed sines of positions, each of shape (R, 1, D)."""
+        cos, sin = self._rotary.index_select(0, positions).unbind(1)
+        return cos, sin
+
+    def split(
+        self, layer: int, qkv: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Take a layer's joined queries, keys and values apart and rotate the first two.
+
+        Args:
+            layer: its number.
+            qkv: shape (R, (H + 2 G) D).
+            angles: of the rows' positions.
+
+        Returns:
+            Queries (R, H, D), keys and values (R, G, D).
+        """
+        shape, (cos, sin) = self.shape, angles
+        head_norms = self._layers[layer].head_norms
         last_key = shape.heads + shape.kv_heads
         by_head = qkv.view(len(qkv), -1, shape.head_dim)
         qk = by_head[:, :last_key]
-        if layer.head_norms is not None:
-            qk = F.rms_norm(qk, (shape.head_dim,), None, shape.epsilon) * layer.head_norms
+        if head_norms is not None:
+            qk = F.rms_norm(qk, (shape.head_dim,), None, shape.epsilon) * head_norms
         qk = qk * cos + torch.roll(qk, shape.head_dim // 2, -1) * sin
+        return qk[:, : shape.heads], qk[:, shape.heads :], by_head[:, last_key:]
+
+    def _attention(
+        self,
+        qkv: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        held: torch.Tensor,
+        place: SlotRows,
+    ) -> torch.Tensor:
+        """Store keys and values, attend.  Shape (R, H, D)."""
+        shape, (queries, keys, values) = self.shape, qkv
         new_keys, new_values = held[:, :, place.start : place.end].unbind(0)
-        new_keys.copy_(qk[:, shape.heads :].transpose(0, 1))
-        new_values.copy_(by_head[:, last_key:].transpose(0, 1))
-        queries, held, prompt = qk[:, : shape.heads], held[:, :, : place.end], place.prompt_rows
+        new_keys.copy_(keys.transpose(0, 1))
+        new_values.copy_(values.transpose(0, 1))
+        held, prompt = held[:, :, : place.end], place.prompt_rows
         if place.mask is None or not prompt:
             return attend(queries, held, place.mask, shape.scale)
         # Two calls: with one mask over all rows a whole pass takes 1.0 to 1.3 times as long (one

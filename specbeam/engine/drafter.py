@@ -69,9 +69,9 @@ class DraftSession:
         """Give the slot back; may be called twice."""
         self._scorer.close()
 
-    def open(self, prompt: np.ndarray) -> None:
-        """Run the prompt."""
-        self._scorer.prefill(prompt)
+    def open(self, prompt: np.ndarray, held: int = 0) -> None:
+        """Run the prompt; `held` leading tokens of it are in the slot already."""
+        self._scorer.prefill(prompt, held=held)
 
     def propose(self, beams: Beams, levels: int, max_nodes: int) -> Iterator[DraftedLevel]:
         """Draft below exact beams; each level is yielded as soon as it is known.

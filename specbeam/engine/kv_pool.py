@@ -76,6 +76,11 @@ class KvPool:
             raise AssertionError(f"slot {slot} was released twice")
         self._free.append(slot)
 
+    @property
+    def data(self) -> torch.Tensor:
+        """Every slot.  Shape (slots, layers, 2, G, S, D)."""
+        return self._data
+
     def view(self, slot: int) -> torch.Tensor:
         """Return the slot's tensor.  Shape (layers, 2, G, S, D)."""
         return self._data[slot]

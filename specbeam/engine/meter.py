@@ -19,6 +19,10 @@ class PassMeter:
         """Hook the decoder stack."""
         self.intervals: list[tuple[int, int]] = []
         self._start = 0
+        self.watch(body)
+
+    def watch(self, body: nn.Module) -> None:
+        """Count the forwards of another form of the stack too."""
         body.register_forward_pre_hook(self._begin)
         body.register_forward_hook(self._end)
 

@@ -17,14 +17,18 @@ EPSILON = 1e-6
 class StateBlock(nn.Module):
     """Takes one more code into a state: s + W_out silu(W_in [norm(s); norm(e)])."""
 
-    def __init__(self, hidden: int, bottleneck: int) -> None:
+    def __init__(
+        self, hidden: int, bottleneck: int, epsilons: tuple[float, float] = (EPSILON, EPSILON)
+    ) -> None:
         """Start as the identity.
 
         Args:
             hidden: width of a state and of an embedding.
             bottleneck: width between the two multiplications.
+            epsilons: of the norms of state and embedding.
         """
         super().__init__()
+        self._epsilons = epsilons
         # States and embeddings differ in scale by far, so that one norm over both would drown the
         # embedding.
         self.state_norm = nn.Parameter(torch.ones(hidden))
@@ -46,8 +50,8 @@ class StateBlock(nn.Module):
         width = self.state_norm.shape
         seen = torch.cat(
             [
-                F.rms_norm(state, width, self.state_norm, EPSILON),
-                F.rms_norm(code, width, self.code_norm, EPSILON),
+                F.rms_norm(state, width, self.state_norm, self._epsilons[0]),
+                F.rms_norm(code, width, self.code_norm, self._epsilons[1]),
             ],
             dim=-1,
         )
@@ -58,16 +62,23 @@ class StateBlock(nn.Module):
 class StateBlocks(nn.Module):
     """The blocks of all levels: block l takes in the code of level l, 1 .. n."""
 
-    def __init__(self, hidden: int, bottleneck: int, count: int) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        bottleneck: int,
+        count: int,
+        epsilons: tuple[float, float] = (EPSILON, EPSILON),
+    ) -> None:
         """Make n blocks.
 
         Args:
             hidden: width of a state.
             bottleneck: see `StateBlock`.
             count: n.
+            epsilons: see `StateBlock`.
         """
         super().__init__()
-        self.blocks = nn.ModuleList(StateBlock(hidden, bottleneck) for _ in range(count))
+        self.blocks = nn.ModuleList(StateBlock(hidden, bottleneck, epsilons) for _ in range(count))
 
     def __len__(self) -> int:
         """Number of blocks."""

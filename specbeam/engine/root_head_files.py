@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from specbeam.engine.root_head_blocks import StateBlocks
+from specbeam.engine.root_head_blocks import EPSILON, StateBlocks
 
 KIND = "head"
 FORMAT = 1
@@ -32,6 +32,8 @@ class RootHeadConfig:
         levels: deepest level whose codes are drafted.
         bottleneck: inner width of a block.
         target: fingerprint of the target, as in a bundle's manifest.
+        state_epsilon: of the norms of states.
+        code_epsilon: of the norms of embeddings.
     """
 
     hidden: int
@@ -39,6 +41,8 @@ class RootHeadConfig:
     levels: int
     bottleneck: int
     target: str
+    state_epsilon: float = EPSILON
+    code_epsilon: float = EPSILON
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -47,10 +51,13 @@ class RootHeadConfig:
             raise ValueError(f"sizes must be positive whole numbers: {self}")
         if not isinstance(self.target, str):
             raise ValueError("target is not a fingerprint")
+        if not (self.state_epsilon > 0 and self.code_epsilon > 0):
+            raise ValueError(f"epsilons must be positive: {self}")
 
     def make_blocks(self) -> StateBlocks:
         """Return new blocks: codes of level l + 1 are read from a state behind l codes."""
-        return StateBlocks(self.hidden, self.bottleneck, self.levels - 1)
+        epsilons = (self.state_epsilon, self.code_epsilon)
+        return StateBlocks(self.hidden, self.bottleneck, self.levels - 1, epsilons)
 
 
 def save_root_head(directory: Path, config: RootHeadConfig, blocks: StateBlocks) -> None:

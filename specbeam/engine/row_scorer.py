@@ -67,12 +67,15 @@ class RowScorer:
             raise RuntimeError("the prompt was not run yet")
         return self._root_hidden
 
-    def prefill(self, prompt: np.ndarray, wanted: dict[int, np.ndarray] | None = None) -> int:
+    def prefill(
+        self, prompt: np.ndarray, wanted: dict[int, np.ndarray] | None = None, held: int = 0
+    ) -> int:
         """Run the prompt, and rows behind it in the same forward; then the root is scored too.
 
         Args:
             prompt: vocabulary ids.  Shape (P,).
             wanted: as for `add_rows`; None = the prompt alone.
+            held: leading tokens of the prompt that the slot holds already, below P.
 
         Returns:
             Tree rows run.
@@ -81,9 +84,11 @@ class RowScorer:
         self._check_room()
         if len(new):
             positions = new.levels + (len(prompt) - 1)
-            hidden = self._runner.prefill_with_rows(slot, prompt, new.tokens, positions, new.sees)
+            hidden = self._runner.prefill_with_rows(
+                slot, prompt, new.tokens, positions, new.sees, held
+            )
         else:
-            hidden = self._runner.prefill(slot, prompt)
+            hidden = self._runner.prefill(slot, prompt, held)
         self._prompt_tokens, self._root_hidden = len(prompt), hidden[:1]
         self._score({0: np.zeros(1, np.int64), **new.by_level}, hidden)
         return len(new)

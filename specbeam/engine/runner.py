@@ -12,10 +12,14 @@ from transformers import PreTrainedModel
 
 from specbeam.decoding.upload import upload
 from specbeam.engine.decoder import SlotRows, tree_mask
+from specbeam.engine.graphs import GraphRecorder
 from specbeam.engine.kv_pool import KvGeometry, KvPool
 from specbeam.engine.meter import PassMeter
+from specbeam.engine.static_decoder import StaticDecoder, run_at_once, slot_positions
 from specbeam.engine.transformers_adapter import load_causal_lm, take_apart
 
+_NO_ROWS = np.zeros(0, np.int64)
+_NO_SEES = np.zeros((0, 0), bool)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
 
@@ -31,6 +35,8 @@ class RunnerConfig:
         max_rows: scratch rows of a slot; must hold the rows of one pass plus those kept from
             before.
         max_item_tokens: longest item, L; a catalogue's depth.
+        graphs: whether passes over tree rows have fixed shapes: on CUDA graphs that are replayed,
+            elsewhere the same kernel by kernel; "auto" = on CUDA only.
     """
 
     device: str = "cpu"
@@ -39,6 +45,7 @@ class RunnerConfig:
     max_prompt_tokens: int = 256
     max_rows: int = 512
     max_item_tokens: int = 64
+    graphs: bool | str = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -46,6 +53,8 @@ class RunnerConfig:
             raise ValueError(f"dtype is {self.dtype!r}, not one of {', '.join(DTYPES)}")
         if min(self.slots, self.max_prompt_tokens, self.max_rows, self.max_item_tokens) < 1:
             raise ValueError(f"slots, tokens and rows must be positive: {self}")
+        if self.graphs not in (True, False, "auto"):
+            raise ValueError(f"graphs is {self.graphs!r}, not True, False or 'auto'")
 
 
 class ModelRunner:
@@ -63,6 +72,8 @@ class ModelRunner:
         head_bias: of the LM head, shape (V,); None without one.
         meter: of the passes run.
         pool: the KV slots.
+        static: passes of fixed shapes; None where they are not used.  May be taken away and put
+            back between passes, as benchmarks do.
     """
 
     def __init__(self, model: PreTrainedModel, config: RunnerConfig) -> None:
@@ -85,9 +96,22 @@ class ModelRunner:
         shape = self._decoder.shape
         self.hidden_size = shape.hidden
         positions = config.max_prompt_tokens + config.max_rows
+        graphs = config.graphs is True or (config.graphs == "auto" and self._on_cuda)
+        positions = slot_positions(positions) if graphs else positions
         geometry = KvGeometry(shape.layers, shape.kv_heads, shape.head_dim, positions)
         self.pool = KvPool(config.slots, geometry, self.dtype, self.device)
+        self.static = self._static_decoder() if graphs else None
         self._every_position = torch.arange(config.max_prompt_tokens, device=self.device)
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    def _static_decoder(self) -> StaticDecoder:
+        start = GraphRecorder(self.device) if self._on_cuda else run_at_once
+        static = StaticDecoder(self._decoder, self.pool.data, self.config.max_rows, start)
+        self.meter.watch(static)
+        return static
 
     @classmethod
     def load(cls, directory: Path, config: RunnerConfig) -> ModelRunner:
@@ -102,17 +126,20 @@ class ModelRunner:
         return cls(load_causal_lm(directory, DTYPES[config.dtype]), config)
 
     @torch.inference_mode()
-    def prefill(self, slot: int, prompt: np.ndarray) -> torch.Tensor:
-        """Run a whole prompt from position 0.
+    def prefill(self, slot: int, prompt: np.ndarray, held: int = 0) -> torch.Tensor:
+        """Run a prompt, or what follows the part of it that the slot holds.
 
         Args:
             slot: leased slot.
             prompt: vocabulary ids.  Shape (P,), 1 <= P <= max_prompt_tokens.
+            held: leading tokens whose keys and values are in the slot already, below P.
 
         Returns:
             Hidden state after the last token; see `logits`.  Shape (1, hidden).
         """
         rows = len(prompt)
+        if held:
+            return self._go_on(slot, prompt, held, _NO_ROWS, _NO_ROWS, _NO_SEES)[-1:]
         place = SlotRows(self.pool.view(slot), 0, rows, None, rows)
         tokens = upload(np.asarray(prompt, np.int64), self.device)
         hidden: torch.Tensor = self._decoder(tokens, self._every_position[:rows], place)
@@ -126,8 +153,9 @@ class ModelRunner:
         tokens: np.ndarray,
         positions: np.ndarray,
         sees: np.ndarray,
+        held: int = 0,
     ) -> torch.Tensor:
-        """Run a whole prompt from position 0 and tree rows behind it in one pass.
+        """Run a prompt, or what follows the held part, and tree rows behind it in one pass.
 
         Args:
             slot: leased slot, without tree rows.
@@ -136,6 +164,7 @@ class ModelRunner:
             positions: their position ids, as for `forward_rows`.  Shape (R,).
             sees: which tree rows each of them sees beside the prompt, itself included.
                 Shape (R, R), bool.
+            held: as for `prefill`.
 
         Returns:
             Hidden states after the prompt's last token and of every tree row; see `logits`.
@@ -145,12 +174,38 @@ class ModelRunner:
             ValueError: a position is too large.
         """
         self._check_positions(positions)
+        if held:
+            hidden = self._go_on(slot, prompt, held, tokens, positions, sees)
+            return hidden[len(prompt) - held - 1 :]
         before, end = len(prompt), len(prompt) + len(tokens)
         every = np.concatenate([prompt, tokens]), np.concatenate([np.arange(before), positions])
         ids = upload(np.stack(every).astype(np.int64, copy=False), self.device)
         place = SlotRows(self.pool.view(slot), 0, end, self._mask(sees, before), before)
-        hidden: torch.Tensor = self._decoder(ids[0], ids[1], place)
-        return hidden[before - 1 :]
+        rows: torch.Tensor = self._decoder(ids[0], ids[1], place)
+        return rows[before - 1 :]
+
+    def _go_on(
+        self,
+        slot: int,
+        prompt: np.ndarray,
+        held: int,
+        tokens: np.ndarray,
+        positions: np.ndarray,
+        sees: np.ndarray,
+    ) -> torch.Tensor:
+        """Run the prompt's tail as a chain behind the held tokens, and tree rows below its end.
+
+        Shape (P - held + R, hidden).
+        """
+        tail = len(prompt) - held
+        rows = tail + len(tokens)
+        chain = np.zeros((rows, rows), bool)
+        chain[:tail, :tail] = np.tri(tail, dtype=bool)
+        chain[tail:, :tail] = True
+        chain[tail:, tail:] = sees
+        every = np.concatenate([np.arange(held, len(prompt)), positions])
+        ids = np.concatenate([prompt[held:], tokens])
+        return self.forward_rows(slot, held, ids, every, chain)
 
     @torch.inference_mode()
     def forward_rows(
@@ -179,6 +234,9 @@ class ModelRunner:
         """
         self._check_positions(positions)
         end = prompt_tokens + sees.shape[1]
+        if self.static is not None and self.static.holds(len(tokens), end):
+            rows: torch.Tensor = self.static(slot, prompt_tokens, tokens, positions, sees)
+            return rows
         ids = upload(np.stack([tokens, positions]).astype(np.int64, copy=False), self.device)
         mask = self._mask(sees, prompt_tokens)
         place = SlotRows(self.pool.view(slot), end - len(tokens), end, mask)

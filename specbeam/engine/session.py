@@ -112,6 +112,7 @@ class BeamSession:
         resume: Beams | None = None,
         tree: CandidateTree | None = None,
         max_rows: int = 0,
+        held: int = 0,
     ) -> Turn:
         """Run the prompt and decide level 1, or stand at the beams of an earlier session.
 
@@ -121,6 +122,7 @@ class BeamSession:
             tree: nodes drafted below the root, to be verified in the prompt's own pass; an empty
                 one leaves the exhaustive levels alone.  Not together with `resume`.
             max_rows: row budget of that pass.
+            held: leading tokens of the prompt whose keys and values the slot holds already.
 
         Raises:
             ValueError: there are both a tree and beams to resume, or these have no ranks where
@@ -130,16 +132,16 @@ class BeamSession:
             if tree is not None:
                 raise ValueError("a tree below the root cannot go with beams to resume")
             resume = self._resumable(resume)
-            self._scorer.prefill(prompt)
+            self._scorer.prefill(prompt, held=held)
             self.beams = resume
-            return Turn(resume, passes=1, prompt_rows=len(prompt))
+            return Turn(resume, passes=1, prompt_rows=len(prompt) - held)
         resolved = ResolvedTree() if tree is None else resolve_tree(self._trie, self.beams, tree)
         levels, laws = {}, NO_LAWS
         if tree is not None:
             laws = self._laws(tree)
             levels = self._widen(resolved, max_rows, complete=tree.complete)
-        rows = self._scorer.prefill(prompt, levels)
-        return self._decide(1, rows, resolved.dropped, laws, prompt_rows=len(prompt))
+        rows = self._scorer.prefill(prompt, levels, held)
+        return self._decide(1, rows, resolved.dropped, laws, prompt_rows=len(prompt) - held)
 
     def _resumable(self, beams: Beams) -> Beams:
         """Beams with ranks exactly where the selection makes some."""

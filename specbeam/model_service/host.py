@@ -6,8 +6,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from specbeam.bundle import Bundle
 from specbeam.catalog import FilterCompiler, LeafFilter, LeafSpec
+from specbeam.decoding.costs import CostPoint
 from specbeam.engine import ModelRunner
-from specbeam.engine.cost import CostPoint
 from specbeam.runtime.deadlines import CallBudget
 from specbeam.runtime.device_thread import DeviceThread
 from specbeam.runtime.errors import Unavailable

@@ -232,7 +232,7 @@ SEARCH_MUTATIONS = (
     ),
     Mutation(
         "TRIE on the device: the denominator counts children that are filtered out",
-        "decoding/device_expansion.py",
+        "decoding/device_catalogue.py",
         "found = torch.log_softmax(found, dim=-1)",
         "found = torch.log_softmax(scores.values.gather(1, columns).masked_fill("
         "~self._children(level, self._tensor(nodes), None)[1], -torch.inf), dim=-1)",
@@ -288,7 +288,7 @@ SEARCH_MUTATIONS = (
     ),
     Mutation(
         "filter on the device: tags and age one leaf short",
-        "decoding/device_expansion.py",
+        "decoding/device_catalogue.py",
         "counts[leaves[index + 1]] > counts[leaves[index]]",
         "counts[(leaves[index + 1] - 1).clamp_(min=0)] > counts[leaves[index]]",
     ),

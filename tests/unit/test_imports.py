@@ -121,7 +121,7 @@ def test_library_never_imports_a_service() -> None:
 
 
 def _may_touch_the_wire(path: Path) -> bool:
-    return path.stem in LAYERS or path.stem.endswith("_client")
+    return path.stem in LAYERS or path.stem.endswith(("_client", "_converters"))
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -230,6 +230,13 @@ def test_core_imports_with_only_the_model_stack_installed() -> None:
     assert {"google", "grpc", "redis", "structlog"} <= hidden
     loaded = _loaded_after_import([f"specbeam.{name}" for name in CORE], hidden)
     assert not loaded & hidden
+
+
+def test_gpu_benchmark_imports_with_only_the_model_stack_installed() -> None:
+    # A bare GPU machine has neither servers nor what reads data sets.
+    hidden = _everything_but(set(_MODELS))
+    assert {"grpc", "pyarrow", "redis", "structlog"} <= hidden
+    _loaded_after_import(["specbeam.benchmark.gpu", "specbeam.benchmark.widening"], hidden)
 
 
 def test_catalog_imports_without_torch() -> None:

@@ -292,8 +292,8 @@ class VerifyResponse(_message.Message):
     @_builtins.property
     def scored(self) -> _session_pb2.ScoredTree:
         """What the target scored below the beams before this turn: of each level that was
-        settled, the last one excepted, the best report_nodes nodes by cumulative score,
-        in path order. All exact beams of these levels are among them. Absent unless
+        settled, the last one excepted, its exact beams, best first, and behind them the
+        best other nodes by cumulative score, report_nodes in all. Absent unless
         report_nodes was set and something was settled.
         """
 

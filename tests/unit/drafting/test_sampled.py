@@ -9,6 +9,7 @@ from scipy.stats import chisquare
 from specbeam.catalog import FilterCompiler, ItemFilter, ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.draft_laws import draft_laws
+from specbeam.decoding.noise import STREAMS, child_keys, gumbels, prefix_keys
 from specbeam.decoding.selection import Selection
 from specbeam.decoding.tree import node_of_each
 from specbeam.drafting.question import ChildScorer, DraftQuestion
@@ -149,3 +150,23 @@ def test_nothing_is_drawn_below_the_last_drafted_level(trie: ItemTrie) -> None:
     tree = draw_tree(DraftQuestion(trie, beams, 2), scorer_of(trie, 7), 5, 3, Selection("RELAXED"))
     assert len(tree) == 0
     assert draft_laws(trie, beams, tree) == {}
+
+
+def test_draws_say_nothing_of_the_target_s_noise(trie: ItemTrie) -> None:
+    """A drafter with the target's law and noise would draw what the target accepts or draws."""
+    beams = Beams(1, np.arange(3), np.zeros(3))
+    question, scorer = DraftQuestion(trie, beams, 3), scorer_of(trie, 8)
+    children = trie.levels[1].first_child_of(beams.nodes)[:, None] + np.arange(4)
+    tokens = trie.levels[2].tokens_of(children)
+    agreeing, seeds = dict.fromkeys(STREAMS, 0), 400
+    for seed in range(seeds):
+        tree = draw_tree(question, scorer, 1, 1, Selection("RELAXED", seed))
+        node = int(node_of_each(trie, beams, tree)[0][0])
+        law = draft_laws(trie, beams, tree)[1].logprobs
+        keys = child_keys(prefix_keys(seed, beams.paths(trie)), tokens)
+        for stream in STREAMS:
+            agreeing[stream] += int(children.flat[(law + gumbels(keys, stream)).argmax()]) == node
+    by_chance = float(np.exp(2 * law[law > -np.inf]).sum())
+    assert agreeing.pop("draft") == seeds
+    for stream, count in agreeing.items():
+        assert abs(count / seeds - by_chance) < 0.1, stream

@@ -9,7 +9,7 @@ from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.free_nodes import needs_row
 from specbeam.decoding.tree import node_of_each
-from specbeam.drafting import union
+from specbeam.drafting import walk
 from specbeam.drafting.mixture import WeightedScorer
 from specbeam.drafting.question import DraftQuestion
 from specbeam.drafting.union import United, unite
@@ -103,7 +103,7 @@ def _chosen(question: DraftQuestion, united: United) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("seed", CASES)
 def test_most_likely_nodes_get_the_rows(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for everything and no reservation, the slow union's order is the fast one's."""
-    monkeypatch.setattr(union, "LOWEST_MARGIN", -1e9)
+    monkeypatch.setattr(walk, "LOWEST_MARGIN", -1e9)
     _, question, laws, _ = _case(seed)
     united = _unite(question, laws, 10_000, "VOCAB")
     scores = _slow_scores(question, laws)

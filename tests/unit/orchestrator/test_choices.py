@@ -1,12 +1,11 @@
-"""Choosing: auto, the breaker, draft shapes, proposals."""
+"""Choosing: the breaker, draft shapes, proposals."""
 
-import random
 import time
 
 import numpy as np
 import pytest
 
-from orchestrator.auto import SpeculationChooser, prompt_bucket
+from orchestrator.advice import prompt_bucket
 from orchestrator.breaker import Breaker
 from orchestrator.budget import draft_timeout_s
 from orchestrator.drafting import Proposal
@@ -25,61 +24,12 @@ class Clock:
         return self.now
 
 
-def _drive(chooser: SpeculationChooser, clock: Clock, on_ms: float, off_ms: float, n: int) -> float:
-    """Ask and record n times; return the share of requests that speculated."""
-    rng = random.Random(3)
-    speculated = 0
-    for _ in range(n):
-        clock.now += 0.05
-        choice = chooser.choose("key")
-        speculated += choice
-        ms = (on_ms if choice else off_ms) * rng.uniform(0.9, 1.1)
-        chooser.record("key", speculated=choice, ms=ms * (20 if rng.random() < 0.05 else 1))
-    return speculated / n
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def chooser(clock: Clock) -> SpeculationChooser:
-    return SpeculationChooser(exploration=0.02, rng=random.Random(1), clock=clock)
-
-
-def test_auto_tries_both_by_turns_first(chooser: SpeculationChooser) -> None:
-    choices = []
-    for _ in range(6):
-        choices.append(chooser.choose("key"))
-        chooser.record("key", speculated=choices[-1], ms=1.0)
-    assert choices == [False, True] * 3
-
-
-def test_auto_settles_for_the_faster_way_and_keeps_looking(
-    chooser: SpeculationChooser, clock: Clock
-) -> None:
-    _drive(chooser, clock, on_ms=5, off_ms=10, n=20)
-    assert 0.95 < _drive(chooser, clock, on_ms=5, off_ms=10, n=500) < 1.0
-
-
-def test_auto_adapts_in_both_directions(chooser: SpeculationChooser, clock: Clock) -> None:
-    _drive(chooser, clock, on_ms=5, off_ms=10, n=200)
-    _drive(chooser, clock, on_ms=30, off_ms=10, n=60)
-    assert _drive(chooser, clock, on_ms=30, off_ms=10, n=200) < 0.1
-    # The other way back is found by exploring alone.
-    _drive(chooser, clock, on_ms=3, off_ms=10, n=1500)
-    assert _drive(chooser, clock, on_ms=3, off_ms=10, n=200) > 0.9
-
-
-def test_auto_keeps_kinds_apart(chooser: SpeculationChooser) -> None:
-    for _ in range(5):
-        chooser.record("a", speculated=True, ms=1)
-        chooser.record("a", speculated=False, ms=9)
-        chooser.record("b", speculated=True, ms=9)
-        chooser.record("b", speculated=False, ms=1)
-    assert sum(chooser.choose("a") for _ in range(100)) > 90
-    assert sum(chooser.choose("b") for _ in range(100)) < 10
+def test_prompts_are_told_apart_by_length() -> None:
     assert [prompt_bucket(n) for n in (1, 48, 49, 128, 129, 400)] == [0, 0, 1, 1, 2, 3]
 
 

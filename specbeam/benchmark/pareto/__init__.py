@@ -1,0 +1,1 @@
+"""Speed against rows: fixed trees, chosen trees, and leaving the choice open."""

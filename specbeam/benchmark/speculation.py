@@ -1,0 +1,270 @@
+"""Searches in one process, driven as the orchestrator drives them.
+
+The prompt's states are cold, held, or the root is settled already.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from specbeam.benchmark.drafters.cases import DraftCase
+from specbeam.benchmark.drafters.models import DraftModels
+from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.shape import mean_fan_outs, union_shape
+from specbeam.decoding.tree import CandidateTree
+from specbeam.drafting.candidates import UnitedCandidates
+from specbeam.drafting.coverage import Calibration
+from specbeam.drafting.planner import TreePlanner
+from specbeam.drafting.prices import Prices, SearchPrices
+from specbeam.drafting.registry import HEAD, MODEL
+from specbeam.drafting.ways import PLAIN, Flow, Way
+from specbeam.engine import BeamSession, DraftSession, Turn
+from specbeam.engine.search import draft_levels
+
+COLD, CACHED, ROOT_READY = "cold", "cached", "root ready"
+PREFIXES = (COLD, CACHED, ROOT_READY)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One kind of search.
+
+    Attributes:
+        width: K = W.
+        prefix: COLD: nothing is known of the prompt.  CACHED: the target holds the states of all
+            its tokens but the last.  ROOT_READY: the root is settled before the clock starts.
+        max_rows: row budget of a pass.
+        sources: drafters that may be used.
+    """
+
+    width: int
+    prefix: str
+    max_rows: int
+    sources: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """What is learned from search to search.
+
+    Attributes:
+        calibration: of coverage.
+        prices: of the target.
+        model_ms: what asking the model drafter takes, a running mean.
+        learns: whether coverage is learned; prices always are.
+    """
+
+    prices: Prices
+    calibration: Calibration = field(default_factory=Calibration)
+    model_ms: float = 1.0
+    learns: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one search took.
+
+    Attributes:
+        ms: milliseconds, everything included.
+        passes: forward passes of the target, counted at the model; with ROOT_READY after the root.
+        rows: tree rows of the target.
+        draft_ms: asking the model drafter.
+        choose_ms: other drafters and choosing the tree.
+        leaves: exact leaves, best first.
+        reached: level of the exact beams after the first tree; 0 = none was sent.
+    """
+
+    ms: float
+    passes: int
+    rows: int
+    draft_ms: float
+    choose_ms: float
+    leaves: np.ndarray
+    reached: int
+
+
+class Speculation:
+    """One search of one case."""
+
+    def __init__(
+        self,
+        models: DraftModels,
+        case: DraftCase,
+        setting: Setting,
+        knowledge: Knowledge | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            models: what to run; the target has one slot, which holds the prompt of this case where
+                the setting says so.
+            case: the request.
+            setting: the kind of search.
+            knowledge: lets a planner choose the trees; None = they use up the row budget.
+        """
+        self._models, self._case, self._setting = models, case, setting
+        self._knowledge = knowledge
+        self._trie = models.bundle.trie
+        self._draft_s = self._choose_s = 0.0
+        self._draft: DraftSession | None = None
+        self._stack = ExitStack()
+        self._held = 0 if setting.prefix == COLD else len(case.prompt) - 1
+        self._reached = 0
+        self._trees = 0
+        self._plain = False
+
+    def search_prices(self) -> SearchPrices | None:
+        """Return what time costs in this search; None without knowledge."""
+        if self._knowledge is None:
+            return None
+        widths = [min(self._setting.width, level.num_nodes) for level in self._trie.levels]
+        return SearchPrices(self._knowledge.prices, len(self._case.prompt), widths, self._held)
+
+    def run(self, way: Way) -> Outcome:
+        """Search in one way."""
+        meter = self._models.target.runner.meter
+        setting, ready = self._setting, self._setting.prefix == ROOT_READY
+        report = setting.width if self._knowledge is not None and way != PLAIN else 0
+        with self._stack as stack:
+            session = stack.enter_context(
+                closing(BeamSession(self._models.target, setting.width, report_nodes=report))
+            )
+            candidates = self._candidates(way)
+            meter.take()
+            started = time.perf_counter()
+            turn = Turn(session.beams)
+            if ready:
+                session.open(self._case.prompt, held=self._held)
+                meter.take()
+                started = time.perf_counter()
+            else:
+                turn = turn.then(self._open(session, way, candidates))
+            while not session.finished:
+                turn = turn.then(self._step(session, way, candidates))
+            ms = (time.perf_counter() - started) * 1e3
+        beams = session.beams
+        leaves = beams.nodes[np.lexsort((beams.nodes, -beams.scores))]
+        return Outcome(
+            ms,
+            len(meter.take()),
+            turn.rows,
+            self._draft_s * 1e3,
+            self._choose_s * 1e3,
+            leaves,
+            self._reached,
+        )
+
+    def _open(self, session: BeamSession, way: Way, candidates: UnitedCandidates) -> Turn:
+        prompt, held = self._case.prompt, self._held
+        if way.flow is not Flow.ONE_PASS:
+            return self._observed(session, lambda: session.open(prompt, held=held), 0)
+        tree = self._tree(session, way, candidates)
+        if tree is None:
+            return self._observed(session, lambda: session.open(prompt, held=held), 0)
+        budget = self._setting.max_rows
+        turn = self._observed(
+            session, lambda: session.open(prompt, tree=tree, max_rows=budget, held=held), 0
+        )
+        self._told(candidates, turn)
+        return turn
+
+    def _step(self, session: BeamSession, way: Way, candidates: UnitedCandidates) -> Turn:
+        before = session.beams.level
+        plain = way == PLAIN or self._plain
+        tree = None if plain else self._tree(session, way, candidates)
+        # Where no tree is of use now, none will be below.
+        self._plain = tree is None
+        if tree is None:
+            turn = self._observed(session, session.plain_step, before)
+        else:
+            rows = self._setting.max_rows
+            turn = self._observed(session, lambda: session.advance(tree, rows), before)
+        if not plain:
+            self._told(candidates, turn)
+        return turn
+
+    def _told(self, candidates: UnitedCandidates, turn: Turn) -> None:
+        started = time.perf_counter()
+        if turn.scored and self._knowledge is not None and self._knowledge.learns:
+            before, scored = turn.scored[0]
+            candidates.settled(before, scored, turn.beams)
+        self._choose_s += time.perf_counter() - started
+
+    def _observed(self, session: BeamSession, work: Callable[[], Turn], before: int) -> Turn:
+        started = time.perf_counter()
+        turn = work()
+        if self._trees == 1 and not self._reached:
+            self._reached = turn.beams.level
+        prices = self.search_prices()
+        if prices is not None and turn.passes == 1:
+            wall = (time.perf_counter() - started) * 1e3
+            intervals = self._models.target.runner.meter.intervals
+            forward = (intervals[-1][1] - intervals[-1][0]) / 1e6
+            expected = prices.expected_ms(before, turn.prompt_rows, turn.rows)
+            prices.prices.observe(expected, forward, wall)
+        return turn
+
+    def _tree(
+        self, session: BeamSession, way: Way, candidates: UnitedCandidates
+    ) -> CandidateTree | None:
+        beams, setting = session.beams, self._setting
+        shape = union_shape(mean_fan_outs(self._trie), beams.level, setting.width, setting.max_rows)
+        proposals: dict[str, ScoredTree] = {}
+        if way.use_model and shape.levels:
+            started = time.perf_counter()
+            if self._draft is None:
+                self._draft = self._stack.enter_context(
+                    closing(DraftSession(self._models.models[MODEL], setting.width))
+                )
+                self._draft.open(self._case.prompt)
+            proposals[MODEL] = draft_levels(self._draft, beams, shape.levels, shape.max_nodes)
+            spent = time.perf_counter() - started
+            self._draft_s += spent
+            if self._knowledge is not None:
+                self._knowledge.model_ms += 0.1 * (spent * 1e3 - self._knowledge.model_ms)
+        started = time.perf_counter()
+        head = self._models.head
+        if HEAD in setting.sources and head is not None and beams.level and shape.levels:
+            hidden = session.root_hidden
+            proposals[HEAD] = head.propose(
+                hidden, beams, shape.levels, shape.max_nodes, setting.width
+            )
+        tree = candidates.tree(beams, proposals)
+        self._choose_s += time.perf_counter() - started
+        self._trees += tree is not None
+        return tree
+
+    def _candidates(self, way: Way) -> UnitedCandidates:
+        models, setting = self._models, self._setting
+        prices = self.search_prices()
+        planner = None
+        if prices is not None and self._knowledge is not None:
+            known = self._knowledge.calibration
+            planner = TreePlanner(self._trie, setting.width, known, prices)
+        return UnitedCandidates(
+            trie=self._trie,
+            score_kind=models.bundle.manifest.score_kind,
+            beam_width=setting.width,
+            max_rows=setting.max_rows,
+            drafters={n: d for n, d in models.local.items() if n in setting.sources},
+            history=self._case.items.astype(np.int64),
+            pool=self._case.pool if "pool" in setting.sources else (),
+            alone=True,
+            planner=planner,
+        )
+
+
+def hold_prompt(models: DraftModels, case: DraftCase) -> None:
+    """Leave the states of a case's prompt in the target's only slot."""
+    with closing(BeamSession(models.target, 1)) as session:
+        session.open(case.prompt)
+
+
+def sources_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the sources of a bundle without the second names of its models."""
+    return tuple(name for name in names if not name.startswith(f"{MODEL}:"))

@@ -1,0 +1,219 @@
+"""The tree that is expected to save most time.
+
+For every level below the exact beams the candidates are ordered by their chance to be among the
+target's W best.  A tree is a number of candidates for each level; its expected time is
+
+    pass(rows) + sum over levels of P(first miss there) * time to go on from there,
+
+P from `coverage`, times from the engine's cost table.  A grid over the numbers is searched whole:
+three levels of a dozen sizes are some thousand trees and take a fraction of a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from specbeam.drafting.coverage import CoverageModel, LevelCoverage
+from specbeam.drafting.walk import WalkedLevel
+
+# Sizes tried for each level.
+_SIZES = 14
+# A tree must be expected to be so much quicker than going on without one: estimates are noisy.
+_WORTHWHILE = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class PassPrices:
+    """What time costs at one moment of one search.
+
+    Attributes:
+        tree_ms: milliseconds of the next pass by rows, the beams' own included; vectorised.
+        plain_ms: milliseconds to the end from exact beams of each level, without trees.  Shape
+            (L + 1,); the last is 0.
+        own_rows: rows that the pass has whatever the tree: beams without one.
+    """
+
+    tree_ms: Callable[[np.ndarray], np.ndarray]
+    plain_ms: np.ndarray
+    own_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEstimate:
+    """What is expected of a tree.
+
+    Attributes:
+        ms: to the end of the search with it.
+        plain_ms: to the end without any.
+        coverage: of each of its levels, given that of the level above.
+    """
+
+    ms: float
+    plain_ms: float
+    coverage: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LevelChances:
+    """Candidates of one level that cost rows, best chance first.
+
+    Attributes:
+        order: their places among all candidates.  Shape (n,).
+        rows: rows of the first i of them.  Shape (n + 1,).
+        masses: chances left out with the first i of them.  Shape (n + 1,).
+        known: what is known of the level.
+    """
+
+    order: np.ndarray
+    rows: np.ndarray
+    masses: np.ndarray
+    known: LevelCoverage
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenTree:
+    """A choice.
+
+    Attributes:
+        masks: chosen candidates of each level; free ones are always in.
+        estimate: what is expected of it.
+        worthwhile: whether it is expected to be quicker than going on without a tree.
+    """
+
+    masks: list[np.ndarray]
+    estimate: TreeEstimate
+    worthwhile: bool
+
+
+def level_chances(
+    base_level: int,
+    levels: Sequence[WalkedLevel],
+    costs: Sequence[np.ndarray],
+    coverage: CoverageModel,
+) -> list[LevelChances]:
+    """Order the candidates of every level by their chances.
+
+    Args:
+        base_level: level of the exact beams.
+        levels: the candidates.
+        costs: rows of each; 0 = free, or in place already.
+        coverage: what is known of such searches.
+    """
+    found = []
+    above: np.ndarray | None = None
+    for number, (level, cost) in enumerate(zip(levels, costs, strict=True), base_level + 1):
+        known = coverage.at(base_level, number)
+        chances = known.chances(level.sources, level.reserved, level.excess)
+        if above is not None:
+            chances = np.minimum(chances, above[level.parents])
+        above = chances
+        paid = np.flatnonzero(cost)
+        order = paid[np.argsort(-chances[paid], kind="stable")]
+        rows = np.concatenate([[0], np.cumsum(cost[order])])
+        left = np.cumsum(chances[order][::-1])[::-1]
+        found.append(LevelChances(order, rows, np.append(left, 0.0), known))
+    return found
+
+
+def choose_tree(
+    base_level: int,
+    levels: Sequence[WalkedLevel],
+    chances: Sequence[LevelChances],
+    max_rows: int,
+    prices: PassPrices,
+    *,
+    some: bool = False,
+) -> ChosenTree:
+    """Return the tree with the least expected time.
+
+    Args:
+        base_level: level of the exact beams.
+        levels: the candidates.
+        chances: of these, from `level_chances`.
+        max_rows: row budget of the pass, the beams' own rows included.
+        prices: what time costs.
+        some: nodes of the first level are wanted, whatever is expected of them.
+    """
+    counts = [_sizes(part, max_rows) for part in chances]
+    covered = [
+        part.known.covered(part.masses[count]) for part, count in zip(chances, counts, strict=True)
+    ]
+    # Free levels are covered whatever is chosen; elsewhere nothing covers nothing.
+    for share, part in zip(covered, chances, strict=True):
+        share[0] = 1.0 if not len(part.order) else 0.0
+    rows = np.zeros((1,) * len(levels), np.int64) + prices.own_rows
+    for axis, (part, count) in enumerate(zip(chances, counts, strict=True)):
+        rows = rows + _along(part.rows[count], axis, len(levels))
+    after = _expected_rest(base_level, covered, prices.plain_ms)
+    ms = prices.tree_ms(rows) + after
+    ms = np.where(rows <= max_rows, ms, np.inf)
+    if some and len(counts[0]) > 1:
+        ms[0] = np.inf
+    best = np.unravel_index(int(np.argmin(ms)), ms.shape)
+    plain_ms = float(prices.plain_ms[base_level])
+    masks = [
+        _mask(len(level), part, int(count[i]))
+        for level, part, count, i in zip(levels, chances, counts, best, strict=True)
+    ]
+    shares = tuple(float(share[i]) for share, i in zip(covered, best, strict=True))
+    least = float(ms[best])
+    return ChosenTree(
+        masks, TreeEstimate(least, plain_ms, shares), worthwhile=least < _WORTHWHILE * plain_ms
+    )
+
+
+def _expected_rest(
+    base_level: int, covered: Sequence[np.ndarray], plain_ms: np.ndarray
+) -> np.ndarray:
+    """Expected time behind the pass, for every combination of sizes.
+
+    The pass itself settles one level; each level covered below settles one more.
+    """
+    dims = len(covered)
+    reached: np.ndarray = np.ones((1,) * dims)
+    rest: np.ndarray = np.zeros((1,) * dims)
+    for axis, share in enumerate(covered):
+        here = _along(share, axis, dims)
+        rest = rest + reached * (1 - here) * plain_ms[base_level + 1 + axis]
+        reached = reached * here
+    expected: np.ndarray = rest + reached * plain_ms[base_level + 1 + dims]
+    return expected
+
+
+def _sizes(part: LevelChances, max_rows: int) -> np.ndarray:
+    """Return the numbers of candidates that are tried for one level, ascending from 0."""
+    most = int(np.searchsorted(part.rows, max_rows, side="right")) - 1
+    if most <= _SIZES:
+        return np.arange(most + 1)
+    return np.unique(np.concatenate([[0], np.geomspace(1, most, _SIZES).round()]).astype(np.int64))
+
+
+def _along(values: np.ndarray, axis: int, dims: int) -> np.ndarray:
+    """Return values as an array that varies along one axis of `dims`."""
+    return values.reshape((1,) * axis + (-1,) + (1,) * (dims - axis - 1))
+
+
+def _mask(size: int, part: LevelChances, count: int) -> np.ndarray:
+    mask = np.ones(size, bool)
+    mask[part.order[count:]] = False
+    return mask
+
+
+def just_covered(part: LevelChances, best: np.ndarray, outside: int) -> float | None:
+    """Return the mass left out when exactly enough candidates are taken to cover a level.
+
+    Args:
+        part: the level's candidates.
+        best: which candidates are among the target's best.  Shape (n,), over all candidates.
+        outside: how many of the target's best are no candidates.
+
+    Returns:
+        The mass; None when no number of candidates covers it.
+    """
+    if outside:
+        return None
+    needed = np.flatnonzero(best[part.order])
+    return float(part.masses[needed[-1] + 1 if len(needed) else 0])
