@@ -95,7 +95,7 @@ SAMPLING_MUTATIONS = (
     Mutation(
         "temperature: left out where it is not 1",
         "decoding/torch_laws.py",
-        "/ selection.temperature",
+        "/ max(selection.temperature, COLDEST)",
         "/ 1.0",
     ),
     Mutation(

@@ -172,6 +172,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     report = {
         "measured": "total variation of set laws, exact enumeration in rationals",
+        "made_by": "python -m tests.rules.report",
         "conditions": {
             "outcomes": OUTCOMES,
             "laws": {name: [str(mass) for mass in law.values()] for name, law in SHAPES.items()},
