@@ -31,6 +31,8 @@ _PRIOR_RESERVED = 0.5
 _MEMORY_NODES = 50_000
 _PRIOR_LEVELS = 24
 _MEMORY_LEVELS = 400
+# Weight of a new observation in a running mean.
+_NEW = 0.1
 # Mass of a level whose beams no amount of candidates would have covered.
 _NEVER = -1.0
 
@@ -96,6 +98,7 @@ class CoverageModel:
         """Start from the prior; nothing is known."""
         self._num_sources = num_sources
         self._levels: dict[tuple[int, int], LevelCoverage] = {}
+        self._shares: dict[int, float] = {}
 
     def at(self, base_level: int, level: int) -> LevelCoverage:
         """Return what is known of a level when the exact beams are those of `base_level`."""
@@ -103,6 +106,15 @@ class CoverageModel:
         if key not in self._levels:
             self._levels[key] = LevelCoverage(level - base_level, self._num_sources)
         return self._levels[key]
+
+    def share_of_plain(self, level: int) -> float:
+        """Return what going on from exact beams of a level takes, in units of doing so plainly."""
+        return self._shares.get(level, 1.0)
+
+    def learn_share(self, level: int, share: float) -> None:
+        """Take in what the best tree below exact beams of a level was expected to take."""
+        known = self.share_of_plain(level)
+        self._shares[level] = known + _NEW * (min(share, 1.0) - known)
 
 
 class Calibration:

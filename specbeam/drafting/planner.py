@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -120,8 +120,16 @@ class TreePlanner:
         self._asked = _Asked(beams.level, levels, chances, needs_row)
         own, again = self._own_rows(beams, needs_row), self._again(beams.level, levels)
         prices = self._prices.at(beams.level, own)
+        # Whatever is missed is drafted again, which is quicker than going on plainly.
+        shares = [
+            coverage.share_of_plain(level) if level > beams.level else 1.0
+            for level in range(trie.depth + 1)
+        ]
+        prices = replace(prices, plain_ms=prices.plain_ms * shares)
         budget = room + own - again
         choice = choose_tree(beams.level, levels, chances, budget, prices, some=self._always)
+        estimate = choice.estimate
+        coverage.learn_share(beams.level, estimate.ms / max(estimate.plain_ms, 1e-9))
         if not choice.worthwhile and not self._always:
             return Plan(None, choice.estimate)
         united = number_tree(question, levels, choice.masks, costs, complete=True)

@@ -105,8 +105,9 @@ def _tree(answer: Recommendation, search: Search, title: str) -> list[Markup]:
     told = (
         "From left to right one token after the other; in a column the exact beams of the level, "
         "the target's best first, then what was drafted in vain. Filled shapes are exact beams, "
-        "dark lines lead to the items. A bar at the top is one pass and the levels it settled. "
-        "The drafters of a prefix stand behind its score."
+        "dark lines lead to the items. A bar at the top is one turn of the target and the levels "
+        "it settled. Who drafted a prefix stands behind its score: the target's, or in grey the "
+        "drafters' where the target told none."
     )
     return [element("h2", "The search"), element("p", told, _class="note"), _wide(picture)]
 

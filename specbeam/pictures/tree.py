@@ -143,7 +143,7 @@ def _head(x: float, level: Level) -> list[Markup]:
         how = "told by the prompt" if level.step == "prompt" else "the target by itself"
         return [*parts, text(x, 63, f"{level.num_exact} beams, {how}", "small muted")]
     share, width = level.num_covered / level.num_exact, COLUMN_WIDTH - 30
-    told = f"{level.num_covered} of {level.num_exact} beams had rows"
+    told = f"{level.num_covered} of {level.num_exact} had rows"
     return [
         *parts,
         text(x + width, 46, told, "tiny end"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 from contextlib import aclosing, closing
 from dataclasses import replace
 
@@ -208,25 +207,20 @@ async def test_wrong_option_is_refused_before_the_call(address, service):
 
 
 async def test_leaving_the_loop_ends_the_call(address, service):
-    async with (
-        RecommendClient(address) as client,
-        aclosing(client.stream_recommend("slow")) as events,
-    ):
-        assert isinstance(await anext(events), RootPreview)
-    await asyncio.wait_for(service.ended.wait(), 5)
+    # The clients stay open: closing one would end its calls, too.
+    async with RecommendClient(address) as client:
+        async with aclosing(client.stream_recommend("slow")) as events:
+            assert isinstance(await anext(events), RootPreview)
+        await asyncio.wait_for(service.ended.wait(), 5)
     service.ended.clear()
 
-    def read() -> None:
-        with (
-            SyncRecommendClient(address) as client,
-            closing(client.stream_recommend("slow")) as events,
-        ):
+    def read(client):
+        with closing(client.stream_recommend("slow")) as events:
             assert isinstance(next(events), RootPreview)
 
-    thread = threading.Thread(target=read)
-    thread.start()
-    await asyncio.wait_for(service.ended.wait(), 5)
-    await asyncio.to_thread(thread.join)
+    with SyncRecommendClient(address) as client:
+        await asyncio.to_thread(read, client)
+        await asyncio.wait_for(service.ended.wait(), 5)
 
 
 def test_streams_are_not_in_the_retry_policy():

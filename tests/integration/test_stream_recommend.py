@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import numpy as np
 import pytest
 
 from specbeam.client import (
@@ -29,6 +30,11 @@ HISTORY = [f"item-{number:04d}" for number in (3, 14, 15, 92, 65, 35)]
 def _norms() -> Iterator[None]:
     with exact_norms():
         yield
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Oracle:
+    return Oracle(tiny_bundle())
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,7 @@ def _check_news(stack: Stack, news: Sequence[Any], exact: dict[int, dict[Any, fl
     assert [type(event) for event in news] == [RootPreview, VerifiedLevel, VerifiedLevel]
     assert [event.level for event in news[1:]] == [2, 3]
     trie = stack.bundle.trie
-    paths = trie.paths(range(trie.num_items)).tolist()
+    paths = trie.paths(np.arange(trie.num_items)).tolist()
     for level, event in enumerate(news, start=1):
         assert {beam.tokens for beam in event.beams} == exact[level].keys()
         for beam in event.beams:
@@ -79,7 +85,7 @@ def _check_news(stack: Stack, news: Sequence[Any], exact: dict[int, dict[Any, fl
 @pytest.mark.parametrize("speculation", ["off", "on", "auto"])
 @pytest.mark.parametrize("num_items", [1, 5, 20])
 async def test_levels_equal_plain_search_and_the_answer_that_of_recommend(
-    stack: Stack, plain: PlainBeams, speculation: Any, num_items: int
+    stack: Stack, plain: PlainBeams, oracle: Oracle, speculation: Any, num_items: int
 ) -> None:
     *news, answer = await _events(
         stack, "ann", num_items=num_items, speculation=speculation, include_metadata=True
@@ -94,9 +100,7 @@ async def test_levels_equal_plain_search_and_the_answer_that_of_recommend(
     assert (answer.exhausted, answer.bundle) == (other.exhausted, other.bundle)
     if speculation == "off":
         assert answer.work.passes == 4 and answer.work.flow == "plain"
-        Oracle(stack.bundle).check(
-            answer, Oracle(stack.bundle).rank(HISTORY, num_items, excluded=HISTORY)
-        )
+        oracle.check(answer, oracle.rank(HISTORY, num_items, excluded=HISTORY))
 
 
 async def test_preview_names_allowed_items_below_the_beams(stack: Stack) -> None:
@@ -179,3 +183,10 @@ async def test_stream_under_way_is_finished_when_the_server_stops() -> None:
             rest = [event async for event in events]
             await stopping
         assert isinstance(rest[-1], Recommendation)
+
+
+async def test_what_is_amiss_is_in_the_answer() -> None:
+    async with running(tiny_bundle(), draft="127.0.0.1:1", drafters=("model",)) as stack:
+        *news, answer = await _events(stack, events=[Interaction(HISTORY[0])], speculation="on")
+        assert isinstance(answer, Recommendation) and answer.degraded == ("no_draft",)
+        assert isinstance(news[0], RootPreview) and len(news) == 3

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from specbeam.benchmark.drafters.models import DraftModels
-from specbeam.benchmark.shapes import ModelShape
+from specbeam.benchmark.shapes import SHAPES, ModelShape
 from specbeam.benchmark.widening import WideningError, WideningPlan
 from specbeam.benchmark.widening.bundle import WideBundleSpec, plan_widening, write_wide_bundle
 from specbeam.benchmark.widening.checks import SameFunction, compare
@@ -20,6 +20,7 @@ from specbeam.bundle import load_bundle
 from specbeam.bundle.neighbours import NeighbourTable, save_neighbours
 from specbeam.bundle.rewriting import with_drafter
 from specbeam.cli import exit_codes
+from specbeam.cli.bench_widen import SHAPE_NAMES
 from specbeam.cli.main import run
 from specbeam.engine import BeamSession
 from specbeam.engine.root_head_files import RootHeadConfig, load_root_head, save_root_head
@@ -161,6 +162,10 @@ def test_the_control_compares_the_two_models(small):
     )
     assert [cell["pass"] for cell in result["cells"]] == ["prompt", "1 rows", "5 rows"]
     assert all(cell["ratio"] > 0 for cell in result["cells"])
+
+
+def test_the_command_knows_every_shape():
+    assert set(SHAPE_NAMES) == set(SHAPES)
 
 
 def test_the_command_checks_and_writes(small, tmp_path, capsys):

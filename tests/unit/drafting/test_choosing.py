@@ -274,3 +274,14 @@ def test_held_prompts_are_cheaper_and_rows_beside_a_prompt_cost_what_they_add() 
     assert float(added) == pytest.approx(0.3 * 20, rel=0.01)
     plain = SearchPrices(prices, 30, [1, 5, 5, 5, 5]).plain_ms()
     assert (np.diff(plain) < 0).all() and plain[-1] == 0
+
+
+def test_what_is_missed_is_expected_to_be_drafted_again() -> None:
+    coverage = CoverageModel(1)
+    assert coverage.share_of_plain(2) == 1.0
+    for _ in range(60):
+        coverage.learn_share(2, 0.6)
+    assert coverage.share_of_plain(2) == pytest.approx(0.6, abs=0.01)
+    for _ in range(60):
+        coverage.learn_share(2, 1.7)  # nobody has to take a tree that is slower
+    assert coverage.share_of_plain(2) == pytest.approx(1.0, abs=0.01)

@@ -92,6 +92,26 @@ async def test_plain_search_goes_level_by_level_only_for_those_who_want_to_see_i
     assert turns == [("prompt", 0, 1), *(("plain", n, n + 1) for n in (1, 2, 3))]
 
 
+@pytest.mark.parametrize(
+    ("stepwise", "log"),
+    [(False, [("open", 0), ("then RunToEnd", 1)]), (True, [("open", 0), ("RunToEnd", 1)])],
+)
+async def test_level_1_is_seen_when_nobody_drafts(
+    spec: SessionSpec, stepwise: bool, log: list[Any]
+) -> None:
+    target = fakes.FakeTarget()
+    job = SearchJob(
+        spec,
+        FAT,
+        CallBudget(time.monotonic() + 5),
+        Flow.ROOT_FIRST,
+        fakes.FakeCandidates(),
+        watch=Told(stepwise=stepwise),
+    )
+    await Searcher(target, None, 500).run(job)
+    assert target.log == log
+
+
 async def test_lost_session_is_seen_as_another_turn(spec: SessionSpec, lost: SessionLost) -> None:
     watch = DetailsWatch()
     await _run(spec, watch, draft=False, target=fakes.FakeTarget(faults=[lost, None]))

@@ -104,8 +104,8 @@ def test_hover_tells_tokens_source_and_both_scores() -> None:
 
 def test_coverage_is_told_per_level() -> None:
     words = " ".join(_svg(pictures.unlucky()).itertext())
-    assert "1 of 2 beams had rows" in words
-    assert "2 of 2 beams had rows" in " ".join(_svg(pictures.lucky()).itertext())
+    assert "1 of 2 had rows" in words
+    assert "2 of 2 had rows" in " ".join(_svg(pictures.lucky()).itertext())
 
 
 def test_page_has_every_part() -> None:
