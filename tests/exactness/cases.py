@@ -247,9 +247,10 @@ def run_case(case: Case, rng: np.random.Generator) -> Outcome:
     found.ranked = rank_items(
         world.trie,
         last.nodes,
-        last.rank_values,
+        last.scores,
         request.num_items,
         lambda items: world.compiler.allowed(wanted, items),
+        last.rank_values,
     )
     return found
 
@@ -337,8 +338,8 @@ def assert_equal(case: Case, got: Outcome, want: ReferenceAnswer) -> None:
     assert set(ids) <= request.admitted, "an item violates the filter"
     paths = [_unpadded(path) for path in trie.leaf_paths(got.ranked.leaves).tolist()]
     assert paths == [item.path for item in want.items]
-    # What items are ranked by: their scores, or these with noise.
-    _assert_close(got.ranked.scores, [item.rank for item in want.items])
+    _assert_close(got.ranked.scores, [item.score for item in want.items])
+    _assert_close(got.ranked.rank_values, [item.rank for item in want.items])
     assert got.ranked.exhausted == (len(want.items) < request.num_items)
     for turn in got.turns:
         expected = sorted(

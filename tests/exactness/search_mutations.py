@@ -107,8 +107,8 @@ SEARCH_MUTATIONS = (
     Mutation(
         "with the prompt: the root scored at the prompt's first token",
         "engine/runner.py",
-        "return hidden[before - 1 :]",
-        "return torch.cat([hidden[:1], hidden[before:]])",
+        "return rows[before - 1 :]",
+        "return torch.cat([rows[:1], rows[before:]])",
     ),
     Mutation(
         "with the prompt: its tokens see each other both ways",
@@ -176,8 +176,8 @@ SEARCH_MUTATIONS = (
     Mutation(
         "ties at the end: the larger path first",
         "catalog/ranking.py",
-        "np.lexsort((leaves, -scores))",
-        "np.lexsort((-leaves, -scores))",
+        "np.lexsort((leaves, -ranks))",
+        "np.lexsort((-leaves, -ranks))",
     ),
     Mutation(
         "items of a leaf: the least popular first",

@@ -62,8 +62,8 @@ def test_the_self_test_finds_a_wrong_pass_with_the_prompt(model, monkeypatch):
     """Tree rows at wrong positions."""
     prefill = ModelRunner.prefill_with_rows
 
-    def one_too_far(self, slot, prompt, tokens, positions, sees):
-        return prefill(self, slot, prompt, tokens, positions + 1, sees)
+    def one_too_far(self, slot, prompt, tokens, positions, sees, held=0):
+        return prefill(self, slot, prompt, tokens, positions + 1, sees, held)
 
     check_search(model)
     monkeypatch.setattr(ModelRunner, "prefill_with_rows", one_too_far)
