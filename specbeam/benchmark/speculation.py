@@ -215,9 +215,9 @@ class Speculation:
         if self._trees == 1 and not self._reached:
             self._reached = turn.beams.level
         prices = self.search_prices()
-        if prices is not None and turn.passes == 1:
+        intervals = self._models.target.runner.meter.intervals
+        if prices is not None and turn.passes == 1 and intervals:
             wall = (time.perf_counter() - started) * 1e3
-            intervals = self._models.target.runner.meter.intervals
             forward = (intervals[-1][1] - intervals[-1][0]) / 1e6
             expected = prices.expected_ms(before, turn.prompt_rows, turn.rows)
             prices.prices.observe(expected, forward, wall)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from specbeam.benchmark.conditions import conditions
-from specbeam.benchmark.gpu.costs import measure_cost_table
+from specbeam.benchmark.gpu.costs import measure_cost_table, table_of
 from specbeam.benchmark.gpu.models import load_baseline, load_shape, record_graphs
 from specbeam.benchmark.gpu.searches import SearchBench
 from specbeam.benchmark.gpu.spec import TOY, GpuBenchSpec
@@ -88,7 +88,7 @@ def measure_shape(
     recording = record_graphs(models, spec)
     costs = measure_cost_table(models.target, spec, _say)
     baseline = load_baseline(models, spec) if with_a0 else None
-    cells = SearchBench(world, models, baseline, spec).run(_say)
+    cells = SearchBench(world, models, baseline, spec, table_of(costs)).run(_say)
     return {
         "what": "cost table, and A0 / A1 / speculative searches, at a large target's cost",
         "label": label,

@@ -13,6 +13,7 @@ import numpy as np
 from specbeam.benchmark.conditions import median
 from specbeam.benchmark.gpu.prepared import PreparedRunner
 from specbeam.benchmark.gpu.spec import GpuBenchSpec
+from specbeam.decoding.costs import CostPoint, CostTable
 
 Progress = Callable[[str], None]
 _SLOT, _WARM_UPS = 0, 3
@@ -46,6 +47,18 @@ def measure_cost_table(
     ]
     runner.meter.take()
     return {"points": points, "prompts": prompts}
+
+
+def table_of(costs: dict[str, Any]) -> CostTable:
+    """Return what was measured with graphs as the table that chosen trees go by."""
+    points = [
+        CostPoint(point["rows"], point["prefix_tokens"], point["median_ms"]["graphs"])
+        for point in costs["points"]
+    ]
+    points += [CostPoint(one["prompt_tokens"], 0, one["ms"]) for one in costs["prompts"]]
+    table = CostTable.from_points(points)
+    assert table is not None
+    return table
 
 
 def _point(

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,13 +20,27 @@ from specbeam.benchmark.gpu.models import ShapeModels
 from specbeam.benchmark.gpu.spec import PREFIXES, GpuBenchSpec
 from specbeam.benchmark.gpu.statistics import paired_ratio
 from specbeam.benchmark.gpu.worlds import World
+from specbeam.benchmark.speculation import COLD, Knowledge, Setting, Speculation, sources_of
 from specbeam.benchmark.workload import items_for_tokens, prompt_of
+from specbeam.decoding.costs import CostTable
+from specbeam.decoding.selection import Selection
+from specbeam.drafting.prices import Prices
 from specbeam.drafting.registry import HEAD, MODEL
+from specbeam.drafting.ways import Flow, Way
 from specbeam.engine.transformers_beam import allowed_children, transformers_beam_search
 
 Progress = Callable[[str], None]
 A0, A1 = "a0", "a1"
 _EAGER = "_eager"
+# All drafters united: the rule beams are chosen by, and whether trees are chosen by expected time.
+_UNITED = {
+    "union": ("TOP_K", False),
+    "chosen": ("TOP_K", True),
+    "exact_sampling": ("GUMBEL", False),
+    "relaxed_sampling": ("RELAXED", False),
+}
+# Answers of these are draws: they equal nobody's.
+DRAWN = ("exact_sampling", "relaxed_sampling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +76,7 @@ class Cell:
             "mean_passes": self._mean("passes"),
             "mean_rows": self._mean("rows"),
             "a1_over": {way: _ratio(ms[A1], times, seed) for way, times in ms.items() if way != A1},
-            "same_as_a1": {way: self._same(way) for way in ms if way != A1},
+            "same_as_a1": {way: self._same(way) for way in ms if way not in (A1, *DRAWN)},
         }
 
     def _mean(self, name: str) -> dict[str, float]:
@@ -89,6 +103,7 @@ class SearchBench:
         models: ShapeModels,
         baseline: PreTrainedModel | None,
         spec: GpuBenchSpec,
+        table: CostTable,
     ) -> None:
         """Prepare.
 
@@ -97,12 +112,15 @@ class SearchBench:
             models: what to run.
             baseline: for A0; None = leave it out.
             spec: what is measured.
+            table: what passes of the target cost, with graphs; chosen trees go by it.
         """
         self._world, self._models, self._baseline, self._spec = world, models, baseline, spec
         self._trie = world.bundle.trie
         self._allowed = allowed_children(self._trie) if baseline is not None else {}
         self._lines = _lines(models)
         self._order = random.Random(spec.seed)
+        self._table = table
+        self._known: dict[Setting, Knowledge] = {}
 
     def run(self, progress: Progress) -> list[dict[str, Any]]:
         """Measure every cell.
@@ -143,6 +161,8 @@ class SearchBench:
         for name, line in self._lines.items():
             ways[name] = partial(self._search, case, cell, line)
             ways[name + _EAGER] = partial(self._search, case, cell, line, eager=True)
+        for name, (rule, chooses) in _UNITED.items():
+            ways[name] = partial(self._unite, case, cell, number, rule, chooses=chooses)
         counted = number - self._spec.warm_ups
         if self._baseline is not None and prefix == "cold" and counted < self._spec.a0_requests:
             ways[A0] = partial(self._generate, case, cell.k)
@@ -160,6 +180,27 @@ class SearchBench:
             done = search.plain() if line is None else search.run(line)
             self._models.target.wait()
             ms = (time.perf_counter() - start) * 1e3
+        return Outcome(ms, done.passes, done.rows, done.leaves)
+
+    def _unite(
+        self, case: DraftCase, cell: Cell, number: int, rule: str, *, chooses: bool
+    ) -> Outcome:
+        """Answer with all drafters united: trees of the whole budget, or chosen ones."""
+        sources = sources_of(self._models.models.names())
+        budget, width = cell.max_rows, cell.k
+        plain = Setting(width, COLD, budget, sources)  # the runners hold what is in place
+        setting = replace(plain, selection=Selection(rule, number), draft_width=2 * width)
+        setting = plain if rule == "TOP_K" else setting
+        known = None
+        if chooses:
+            key = replace(plain, prefix=cell.prefix)
+            known = self._known.setdefault(key, Knowledge(Prices(self._table)))
+        search = Speculation(self._models.models, case, setting, known)
+        self._models.target.wait()
+        start = time.perf_counter()
+        done = search.run(Way(Flow.ROOT_FIRST, use_model=MODEL in sources))
+        self._models.target.wait()
+        ms = (time.perf_counter() - start) * 1e3
         return Outcome(ms, done.passes, done.rows, done.leaves)
 
     def _generate(self, case: DraftCase, width: int) -> Outcome:

@@ -68,6 +68,7 @@ def test_every_way_answers_alike_from_every_state_of_the_prompt(result):
     }
     for cell in cells:
         ways = {"a1", "a1_eager", "speculative_model", "speculative_model_eager"}
+        ways |= {"union", "chosen", "exact_sampling", "relaxed_sampling"}
         assert set(cell["median_ms"]) == ways | ({"a0"} if cell["prefix"] == "cold" else set())
         assert cell["requests"]["a1"] == TOY.requests
         for way, same in cell["same_as_a1"].items():

@@ -149,3 +149,42 @@ def test_the_state_after_the_prompt_is_the_same_in_every_pass(
         torch.testing.assert_close(session.root_hidden, alone, atol=1e-12, rtol=0)
         session.plain_step()
         torch.testing.assert_close(session.root_hidden, alone, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_held_prefix_is_not_run_again_and_changes_nothing(
+    world: tuple[ItemTrie, Expansion, object], seed: int
+) -> None:
+    trie, tensors, model = world
+    rng = np.random.default_rng(seed)
+    prompt = np.concatenate([[1], rng.integers(3, 27, int(rng.integers(2, 12)))])
+    held = int(rng.integers(1, len(prompt)))
+    runner = runner_of(model)  # type: ignore[arg-type]
+    search = SearchModel.open(runner, tensors)
+    level = int(rng.integers(2, DEPTH))
+    wanted = {level: rng.choice(trie.levels[level].num_nodes, 4, replace=False)}
+    for rows in (None, wanted):
+        with closing(BeamSession(search, 3)) as session:  # leaves the prompt in the slot
+            session.open(prompt)
+        scorer = RowScorer(search, None)
+        runner.meter.take()
+        scorer.prefill(prompt, rows, held)
+        assert len(runner.meter.take()) == 1
+        assert check_scored(scorer, trie, model, prompt) >= (1 if rows is None else 5)
+        # What follows stands on the same prompt.
+        scorer.add_rows({1: np.arange(min(3, trie.levels[1].num_nodes))})
+        assert check_scored(scorer, trie, model, prompt) > 3
+        scorer.close()
+    with closing(BeamSession(search, 3)) as session:
+        cold = session.open(prompt)
+        while not session.finished:
+            session.plain_step()
+        want = session.beams
+    with closing(BeamSession(search, 3)) as session:
+        warm = session.open(prompt, held=held)
+        assert (cold.prompt_rows, warm.prompt_rows) == (len(prompt), len(prompt) - held)
+        nothing = np.zeros(0, np.int64)
+        while not session.finished:
+            session.advance(CandidateTree(session.beams.level, nothing, nothing), 64)
+        np.testing.assert_array_equal(session.beams.nodes, want.nodes)
+        np.testing.assert_allclose(session.beams.scores, want.scores, atol=1e-9)

@@ -15,9 +15,10 @@ from orchestrator.ports import ROOT, BeamPaths, SessionLost, SessionSpec, Target
 from orchestrator.query import Answer
 from orchestrator.search import Flow, Searcher, SearchJob
 from orchestrator.streaming import LevelNews, NewsWatch, follow
-from orchestrator.watch import UNWATCHED, Estimate, SearchWatch, Watches, step_name
+from orchestrator.watch import UNWATCHED, SearchWatch, Watches, step_name
 from specbeam.catalog import PAD
 from specbeam.decoding.tree import CandidateTree
+from specbeam.drafting.choosing import TreeEstimate
 from specbeam.drafting.drafted_nodes import DraftedNodes
 from specbeam.runtime.deadlines import CallBudget
 from tests import orchestrator_fakes as fakes
@@ -37,7 +38,6 @@ class Told(SearchWatch):
         beams: BeamPaths,
         tree: CandidateTree,
         drafted: DraftedNodes | None,
-        estimate: Estimate | None = None,
     ) -> None:
         self.log.append(("tree", beams.level, len(tree)))
 
@@ -142,9 +142,9 @@ def test_fates_of_a_hand_made_round(spec: SessionSpec) -> None:
     beams = _turn(1, [[1], [2]]).beams
     watch.turn(ROOT, _turn(1, [[1], [2]]), "prompt")
     tree = CandidateTree(1, np.array([0, 0, 1, 2, 2]), np.array([5, 6, 7, 8, PAD]))
-    said = DraftedNodes(("a", "b"), np.array([0, 1, 0, 1, 1]), -np.arange(5.0))
-    estimate = Estimate(1.0, 2.0, (0.5,))
-    watch.tree(beams, tree, said, estimate)
+    estimate = TreeEstimate(1.0, 2.0, (0.5,))
+    said = DraftedNodes(("a", "b"), np.array([0, 1, 0, 1, 1]), -np.arange(5.0), estimate)
+    watch.tree(beams, tree, said)
     watch.turn(beams, _turn(1, [[1], [2]]), "prompt")  # the session was opened again
     watch.turn(beams, _turn(2, [[1, 5], [2, 9]]), "tree")
     first, second = watch.details().rounds
