@@ -10,8 +10,7 @@ import numpy as np
 from draft_service.model import DraftModel
 from specbeam.catalog import ItemTrie, LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import BY_SCORE
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.engine import DraftedLevel, DraftSession
 
 Forwards = tuple[tuple[int, int], ...]

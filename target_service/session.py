@@ -9,10 +9,9 @@ import numpy as np
 
 from specbeam.catalog import LeafFilter, LeafSpec
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import BY_SCORE
 from specbeam.decoding.reporting import chain_scored
 from specbeam.decoding.scored_tree import ScoredTree
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.tree import CandidateTree
 from specbeam.engine import BeamSession, Turn
 from target_service.model import TargetModel

@@ -6,8 +6,7 @@ import numpy as np
 
 from specbeam.bundle import BundleError
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import BY_SCORE
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.tree import CandidateTree
 from specbeam.model_service.loading import empty_prompt
 from target_service.model import TargetModel

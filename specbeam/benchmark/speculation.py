@@ -15,6 +15,7 @@ import numpy as np
 from specbeam.benchmark.drafters.cases import DraftCase
 from specbeam.benchmark.drafters.models import DraftModels
 from specbeam.decoding.scored_tree import ScoredTree
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.shape import mean_fan_outs, union_shape
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.candidates import UnitedCandidates
@@ -23,7 +24,7 @@ from specbeam.drafting.planner import TreePlanner
 from specbeam.drafting.prices import Prices, SearchPrices
 from specbeam.drafting.registry import HEAD, MODEL
 from specbeam.drafting.ways import PLAIN, Flow, Way
-from specbeam.engine import BeamSession, DraftSession, Turn
+from specbeam.engine import BeamSession, DraftSession, SearchModel, Turn
 from specbeam.engine.search import draft_levels
 
 COLD, CACHED, ROOT_READY = "cold", "cached", "root ready"
@@ -40,12 +41,20 @@ class Setting:
             its tokens but the last.  ROOT_READY: the root is settled before the clock starts.
         max_rows: row budget of a pass.
         sources: drafters that may be used.
+        selection: how beams are chosen; rules that draw search under TRIE.
+        draft_width: prefixes drawn per level for the relaxed rule.
     """
 
     width: int
     prefix: str
     max_rows: int
     sources: tuple[str, ...]
+    selection: Selection = BY_SCORE
+    draft_width: int = 0
+
+    def model(self, search: SearchModel) -> SearchModel:
+        """Return a model under the score convention of these searches."""
+        return search.under("TRIE") if self.selection.draws else search
 
 
 @dataclass(slots=True)
@@ -130,9 +139,14 @@ class Speculation:
         meter = self._models.target.runner.meter
         setting, ready = self._setting, self._setting.prefix == ROOT_READY
         report = setting.width if self._knowledge is not None and way != PLAIN else 0
+        target = setting.model(self._models.target)
         with self._stack as stack:
             session = stack.enter_context(
-                closing(BeamSession(self._models.target, setting.width, report_nodes=report))
+                closing(
+                    BeamSession(
+                        target, setting.width, report_nodes=report, selection=setting.selection
+                    )
+                )
             )
             candidates = self._candidates(way)
             meter.take()
@@ -148,7 +162,7 @@ class Speculation:
                 turn = turn.then(self._step(session, way, candidates))
             ms = (time.perf_counter() - started) * 1e3
         beams = session.beams
-        leaves = beams.nodes[np.lexsort((beams.nodes, -beams.scores))]
+        leaves = beams.nodes[np.lexsort((beams.nodes, -beams.rank_values))]
         return Outcome(
             ms,
             len(meter.take()),
@@ -219,7 +233,13 @@ class Speculation:
             started = time.perf_counter()
             if self._draft is None:
                 self._draft = self._stack.enter_context(
-                    closing(DraftSession(self._models.models[MODEL], setting.width))
+                    closing(
+                        DraftSession(
+                            setting.model(self._models.models[MODEL]),
+                            setting.width,
+                            selection=setting.selection,
+                        )
+                    )
                 )
                 self._draft.open(self._case.prompt)
             proposals[MODEL] = draft_levels(self._draft, beams, shape.levels, shape.max_nodes)
@@ -232,7 +252,12 @@ class Speculation:
         if HEAD in setting.sources and head is not None and beams.level and shape.levels:
             hidden = session.root_hidden
             proposals[HEAD] = head.propose(
-                hidden, beams, shape.levels, shape.max_nodes, setting.width
+                hidden,
+                beams,
+                shape.levels,
+                shape.max_nodes,
+                setting.width,
+                selection=setting.selection,
             )
         tree = candidates.tree(beams, proposals)
         self._choose_s += time.perf_counter() - started
@@ -245,10 +270,11 @@ class Speculation:
         planner = None
         if prices is not None and self._knowledge is not None:
             known = self._knowledge.calibration
-            planner = TreePlanner(self._trie, setting.width, known, prices)
+            kind = setting.selection.rule
+            planner = TreePlanner(self._trie, setting.width, known, prices, kind)
         return UnitedCandidates(
             trie=self._trie,
-            score_kind=models.bundle.manifest.score_kind,
+            score_kind=setting.model(models.target).expansion.scoring.kind,
             beam_width=setting.width,
             max_rows=setting.max_rows,
             drafters={n: d for n, d in models.local.items() if n in setting.sources},
@@ -256,6 +282,8 @@ class Speculation:
             pool=self._case.pool if "pool" in setting.sources else (),
             alone=True,
             planner=planner,
+            selection=setting.selection,
+            draft_width=setting.draft_width,
         )
 
 

@@ -21,9 +21,8 @@ from specbeam.decoding.draft_laws import DraftLaws
 from specbeam.decoding.free_nodes import alive_children, needs_row
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.scoring import LevelScores, Scoring
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 
-BY_SCORE = Selection()
 NO_LAWS: DraftLaws = {}
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -157,7 +157,6 @@ class UnitedCandidates:
         """Return the sources that know something, the one to be reserved first."""
         found = []
         for name, tree in proposals.items():
-            tree = _untempered(tree, self.selection.temperature)
             known = VerifiedTree.join(self.trie, [(question.beams, tree)])
             self.left_out += len(tree) - len(known)
             found.append(WeightedScorer(name, TreeScorer(self.trie, known), weight_of(name)))
@@ -169,19 +168,3 @@ class UnitedCandidates:
 
     def _needs_row(self, level: int, nodes: np.ndarray) -> np.ndarray:
         return needs_row(self.trie, self.score_kind, level, nodes, self.leaf_filter)
-
-
-def _untempered(tree: ScoredTree, temperature: float) -> ScoredTree:
-    """Undo the temperature of a proposal, to be mixed with laws that have none.
-
-    The mass of a node's children stays what it was.
-    """
-    if temperature == 1.0 or not len(tree):
-        return tree
-    tempered = tree.logprobs.astype(np.float64)
-    parent, place = np.unique(tree.parents, return_inverse=True)
-    flat = tempered * temperature
-    mass = np.bincount(place, np.exp(tempered), len(parent))
-    with np.errstate(divide="ignore"):
-        shift = np.log(mass) - np.log(np.bincount(place, np.exp(flat), len(parent)))
-    return replace(tree, logprobs=np.minimum(flat + shift[place], 0.0).astype(np.float32))

@@ -10,8 +10,7 @@ import numpy as np
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.draft_ranking import DraftRanking
-from specbeam.decoding.expansion import BY_SCORE
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.engine.row_scorer import RowScorer
 from specbeam.engine.search_model import SearchModel
 

@@ -10,9 +10,8 @@ import torch
 
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import BY_SCORE
 from specbeam.decoding.scored_tree import ScoredTree
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.engine.search_model import SearchModel
 
 

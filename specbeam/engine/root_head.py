@@ -19,9 +19,9 @@ import torch
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.draft_ranking import DraftRanking
-from specbeam.decoding.expansion import BY_SCORE, Allowed
+from specbeam.decoding.expansion import Allowed
 from specbeam.decoding.scored_tree import ScoredTree
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.upload import upload
 from specbeam.engine.root_head_blocks import StateBlocks
 from specbeam.engine.root_head_files import RootHeadConfig, RootHeadError, load_root_head

@@ -10,8 +10,8 @@ import torch
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.draft_laws import DraftLaws
-from specbeam.decoding.expansion import BY_SCORE, NO_LAWS, ScoredLevel, Verified
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.expansion import NO_LAWS, ScoredLevel, Verified
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.tree import related
 from specbeam.engine.rows import TreeRows
 from specbeam.engine.search_model import SearchModel

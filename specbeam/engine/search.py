@@ -9,9 +9,8 @@ import numpy as np
 
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
-from specbeam.decoding.expansion import BY_SCORE
 from specbeam.decoding.scored_tree import ScoredTree
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.shape import DraftShape, draft_shape, mean_fan_outs
 from specbeam.decoding.tree import CandidateTree
 from specbeam.engine.drafter import DraftedLevel, DraftSession

@@ -10,9 +10,9 @@ import torch
 from specbeam.catalog import LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.draft_laws import DraftLaws, draft_laws
-from specbeam.decoding.expansion import BY_SCORE, NO_LAWS
+from specbeam.decoding.expansion import NO_LAWS
 from specbeam.decoding.scored_tree import ScoredTree
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.tree import CandidateTree, ResolvedTree, resolve_tree, widen_exhaustively
 from specbeam.engine.row_scorer import RowScorer
 from specbeam.engine.search_model import SearchModel

@@ -20,7 +20,6 @@ from specbeam.catalog import (
 )
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.device_expansion import DeviceExpansion
-from specbeam.decoding.expansion import BY_SCORE
 from specbeam.decoding.host_expansion import HostExpansion
 from specbeam.decoding.reference import (
     PAD,
@@ -32,7 +31,7 @@ from specbeam.decoding.reference import (
     reference_beam_search,
 )
 from specbeam.decoding.scoring import Scoring
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.shape import DraftShape
 from specbeam.engine import (
     BeamSession,

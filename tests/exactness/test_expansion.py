@@ -18,7 +18,7 @@ import torch
 from specbeam.catalog import FilterCompiler, ItemFilter, ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
 from specbeam.decoding.device_expansion import DeviceExpansion
-from specbeam.decoding.expansion import BY_SCORE, Allowed, AnyExpansion, ScoredLevel
+from specbeam.decoding.expansion import Allowed, AnyExpansion, ScoredLevel
 from specbeam.decoding.host_expansion import HostExpansion
 from specbeam.decoding.reference import (
     PAD,
@@ -29,7 +29,7 @@ from specbeam.decoding.reference import (
     reference_beam_search,
 )
 from specbeam.decoding.scoring import ColumnMap, LevelScores, Scoring
-from specbeam.decoding.selection import Selection
+from specbeam.decoding.selection import BY_SCORE, Selection
 from tests.exactness.catalogues import MAKERS, Catalogue
 from tests.exactness.plain_noise import plain_sampling, random_selection
 from tests.exactness.requests import FILTER_COMBINATIONS, Prompt, Request, random_request

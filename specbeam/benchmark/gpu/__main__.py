@@ -14,7 +14,7 @@ import torch
 
 from specbeam.benchmark.conditions import conditions
 from specbeam.benchmark.gpu.costs import measure_cost_table
-from specbeam.benchmark.gpu.models import load_baseline, load_shape
+from specbeam.benchmark.gpu.models import load_baseline, load_shape, record_graphs
 from specbeam.benchmark.gpu.searches import SearchBench
 from specbeam.benchmark.gpu.spec import TOY, GpuBenchSpec
 from specbeam.benchmark.gpu.worlds import (
@@ -85,6 +85,7 @@ def measure_shape(
     _say(f"{label}; {world.label}")
     checked = _check(world, target, spec)
     models = load_shape(world, shape, spec)
+    recording = record_graphs(models, spec)
     costs = measure_cost_table(models.target, spec, _say)
     baseline = load_baseline(models, spec) if with_a0 else None
     cells = SearchBench(world, models, baseline, spec).run(_say)
@@ -105,6 +106,7 @@ def measure_shape(
             **asdict(spec),
         ),
         "fp32_check": checked,
+        "recording": recording,
         "costs": costs,
         "cells": cells,
     }

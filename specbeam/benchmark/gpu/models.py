@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from specbeam.benchmark.drafters.models import DraftModels
@@ -66,6 +68,18 @@ def load_shape(world: World, shape: str, spec: GpuBenchSpec) -> ShapeModels:
     for name in bundle.drafters_of(HEAD)[:1]:
         models.head = _widened_head(bundle.drafter_dir(name), wide, search)
     return ShapeModels(wide, target, drafts, models)
+
+
+def record_graphs(models: ShapeModels, spec: GpuBenchSpec) -> dict[str, Any]:
+    """Record the graphs that searches and the cost table need; what that took."""
+    longest = spec.longest_prompt + max(*spec.rows, *map(spec.budget, spec.widths))
+    start = time.perf_counter()
+    # The bucket above holds what is longer than the one below.
+    passes = sum(runner.record(2 * longest) for runner in models.runners())
+    took = {"passes": passes, "seconds": time.perf_counter() - start}
+    if models.target.device.type == "cuda":
+        took["gpu_memory_gib"] = torch.cuda.max_memory_allocated(models.target.device) / 2**30
+    return took
 
 
 def load_baseline(models: ShapeModels, spec: GpuBenchSpec) -> PreTrainedModel:

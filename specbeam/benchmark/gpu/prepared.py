@@ -53,6 +53,22 @@ class PreparedRunner(ModelRunner):
         finally:
             self.static = static
 
+    def record(self, longest: int) -> int:
+        """Record the graph of every bucket up to a number of attended positions.
+
+        Otherwise a request that is measured might be the first of its bucket.
+
+        Returns:
+            How many there are.
+        """
+        static = self.static
+        assert static is not None
+        wanted = [(rows, end) for rows, end in static.buckets if end <= longest]
+        for rows, end in wanted:
+            static.prepare(rows, end)
+        self.wait()
+        return len(wanted)
+
     def wait(self) -> None:
         """Wait for the device."""
         if self.device.type == "cuda":

@@ -95,6 +95,7 @@ def _cell(
         "rows": rows or len(prompt),
         "prefix_tokens": len(prompt) if rows else 0,
         "median_ms": medians,
+        "best_ms": {name: min(times) for name, times in ms.items()},
         "ratio": medians["widened"] / medians["random"],
     }
 

@@ -14,6 +14,7 @@ from specbeam.benchmark.gpu.spec import PREFIXES, TOY, GpuBenchSpec
 from specbeam.benchmark.gpu.statistics import paired_ratio
 from specbeam.benchmark.gpu.worlds import load_histories, save_histories
 from specbeam.engine import RunnerConfig
+from specbeam.engine.static_decoder import StaticDecoder
 from specbeam.engine.transformers_adapter import load_causal_lm
 from tests.bundles import exact_norms, random_prompt, tiny_bundle
 
@@ -32,6 +33,23 @@ def test_it_says_what_was_measured_and_what_it_means(result):
     assert result["conditions"]["device"] == "cpu"
     assert result["conditions"]["gpu"] is None
     assert result["fp32_check"]["same_beams"] == TOY.checks
+
+
+def test_every_bucket_is_made_before_anything_is_timed(tmp_path, monkeypatch):
+    made = []
+    real = StaticDecoder._pass_of
+
+    def watch(self, rows, positions):
+        before = len(self._passes)
+        found = real(self, rows, positions)
+        made.append(len(self._passes) - before)
+        return found
+
+    monkeypatch.setattr(StaticDecoder, "_pass_of", watch)
+    assert main(["--toy", "--no-a0", "--checks", "0", "--out", str(tmp_path)]) == 0
+    recording = json.loads((tmp_path / "gpu-toy.json").read_text())["recording"]
+    assert sum(made) == recording["passes"] == sum(made[: recording["passes"]])
+    assert len(made) > recording["passes"]
 
 
 def test_the_cost_table_has_every_shape(result):
