@@ -218,7 +218,9 @@ def test_levels_are_decided_as_far_as_the_rows_go(
 ) -> None:
     torch.set_num_threads(1)
     seen: Counter[str] = Counter()
-    for seed in SEEDS:
+    # The reference's noise is slow.
+    seeds = SEEDS[:2] if drawing else SEEDS
+    for seed in seeds:
         table = Table.make(maker, seed, convention)
         rng = np.random.default_rng([maker, seed, 12])
         for number in range(CASES_PER_CATALOGUE):
@@ -233,7 +235,7 @@ def test_levels_are_decided_as_far_as_the_rows_go(
             compare_both(table, request, want, base, rows, decided, selection)
             seen["cut short"] += decided < table.trie.depth
             seen["cases"] += 1
-    assert seen["cases"] > len(SEEDS) * CASES_PER_CATALOGUE / 2
+    assert seen["cases"] > len(seeds) * CASES_PER_CATALOGUE / 2
     # One or two items leave nothing to miss.
     assert seen["cut short"] or table.catalogue.kind == "tiny" or table.trie.depth < 3
 

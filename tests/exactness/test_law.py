@@ -152,8 +152,16 @@ def distance(counts: np.ndarray, chances: np.ndarray) -> float:
     return float(np.abs(counts / counts.sum() - chances).sum() / 2)
 
 
-@pytest.mark.parametrize("first_seed", [0, 10**9, 2**63])
-@pytest.mark.parametrize(("width", "taken", "temperature"), [(2, 2, 1.0), (3, 3, 1.6), (4, 2, 0.7)])
+@pytest.mark.parametrize(
+    ("first_seed", "width", "taken", "temperature"),
+    [
+        (0, 2, 2, 1.0),
+        (10**9, 2, 2, 1.0),
+        (2**63, 2, 2, 1.0),
+        (2 * 10**9, 3, 3, 1.6),
+        (3 * 10**9, 4, 2, 0.7),
+    ],
+)
 def test_sets_of_items_follow_the_exact_law(
     law: Law, first_seed: int, width: int, taken: int, temperature: float
 ) -> None:

@@ -5,6 +5,8 @@ How far its law is from the one it imitates is measured in tests/rules.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -12,11 +14,13 @@ import torch
 from specbeam.decoding.draft_laws import LevelLaw
 from specbeam.decoding.rules import RULES, Continuations, Drafted, Noise
 from specbeam.decoding.selection import Selection
-from specbeam.engine import SearchSpec, Turn, plain_search
+from specbeam.engine import SearchSpec, Turn
 from tests.exactness.cases import PLACES, World
 from tests.exactness.catalogues import MAKERS
 from tests.exactness.requests import FILTER_COMBINATIONS, random_request
 from tests.sampling import relaxed_search
+
+world_of = cache(World.make)
 
 
 def searches(
@@ -27,48 +31,47 @@ def searches(
     return relaxed_search(target, draft, spec, factor * spec.beam_width, **how)
 
 
+def random_spec(world: World, rng: np.random.Generator, number: int) -> tuple[SearchSpec, set[int]]:
+    """A request with filters, and the leaves they leave."""
+    kinds = FILTER_COMBINATIONS[number % len(FILTER_COMBINATIONS)]
+    prompt = world.prompts[number % len(world.prompts)]
+    request = random_request(rng, world.catalogue, prompt, kinds)
+    wanted = world.as_item_filter(request.item_filter)
+    leaf_filter = world.compiler.compile(world.compiler.resolve(wanted))
+    temperature = float(rng.choice([1.0, 0.5, 2.0]))
+    selection = Selection("RELAXED", int(rng.integers(1 << 62)), temperature)
+    items = world.trie.index_of(sorted(request.admitted))
+    leaves = set(world.trie.leaves_of(items).tolist())
+    return SearchSpec(np.array(prompt.tokens), request.beam_width, leaf_filter, selection), leaves
+
+
 @pytest.mark.parametrize("maker", range(len(MAKERS)))
 def test_answers_are_legal_as_many_as_possible_and_reproducible(maker: int) -> None:
     torch.set_num_threads(1)
-    world, rng = World.make(maker), np.random.default_rng([maker, 31])
+    world, rng = world_of(maker), np.random.default_rng([maker, 31])
     for number in range(8):
-        kinds = FILTER_COMBINATIONS[(5 * number + maker) % len(FILTER_COMBINATIONS)]
-        prompt = world.prompts[number % len(world.prompts)]
-        request = random_request(rng, world.catalogue, prompt, kinds)
-        wanted = world.as_item_filter(request.item_filter)
-        leaf_filter = world.compiler.compile(world.compiler.resolve(wanted))
-        selection = Selection(
-            "RELAXED", int(rng.integers(1 << 62)), float(rng.choice([1.0, 0.5, 2.0]))
-        )
-        spec = SearchSpec(np.array(prompt.tokens), request.beam_width, leaf_filter, selection)
+        spec, leaves = random_spec(world, rng, 5 * number + maker)
         who = ("same", "noisy", "unrelated")[number % 3]
         how = {"one_pass": bool(number % 2), "max_rows": int(rng.choice([8, 64, 300]))}
-        places = [searches(world, place, who, spec, 2, **how)[-1].beams for place in PLACES]
-        again = searches(world, "host", who, spec, 2, **how)[-1].beams
-        for beams in (again, places[1]):
-            np.testing.assert_array_equal(beams.nodes, places[0].nodes)
-            np.testing.assert_allclose(beams.scores, places[0].scores, rtol=0, atol=1e-9)
-        assert places[0].ranks is None
-        leaves = (
-            world.trie.leaves_of(
-                np.array([world.trie.index_of([i])[0] for i in request.admitted], np.int64)
-            )
-            if request.admitted
-            else np.zeros(0, np.int64)
+        first, again, elsewhere = (
+            searches(world, place, who, spec, 2, **how)[-1].beams
+            for place in ("host", "host", "device")
         )
-        assert set(places[0].nodes.tolist()) <= set(leaves.tolist())
-        if len(set(leaves.tolist())) <= request.beam_width:
-            assert len(places[0]) == len(set(leaves.tolist()))
-        plain = plain_search(world.search_model("target", "TRIE", "host"), spec).beams
-        assert len(places[0]) > 0 or not len(leaves)
-        assert len(plain) > 0 or not len(leaves)
+        np.testing.assert_array_equal(again.scores, first.scores)
+        for beams in (again, elsewhere):
+            np.testing.assert_array_equal(beams.nodes, first.nodes)
+            np.testing.assert_allclose(beams.scores, first.scores, rtol=0, atol=1e-9)
+        assert first.ranks is None
+        assert set(first.nodes.tolist()) <= leaves
+        assert len(first) == len(leaves) or (leaves and len(leaves) > spec.beam_width)
+        assert len(first) > 0 or not leaves
 
 
 @pytest.mark.parametrize("maker", range(len(MAKERS)))
 def test_a_drafter_with_the_target_s_law_is_accepted_whole(maker: int) -> None:
     """With N = W, P is Q: the prompt, and one pass for the rest."""
     torch.set_num_threads(1)
-    world = World.make(maker)
+    world = world_of(maker)
     for seed in range(6):
         prompt = np.array(world.prompts[seed % len(world.prompts)].tokens)
         spec = SearchSpec(prompt, 1 + seed, selection=Selection("RELAXED", seed, 1.3))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from tests.exactness.plain_noise import random_selection
 from tests.exactness.requests import FILTER_COMBINATIONS
 
 CASES_PER_WORLD = 17
+world_of = cache(World.make)
 
 
 def sampling_case(
@@ -51,7 +53,7 @@ def test_items_drawn_equal_the_reference(chunk: int) -> None:
     cases = 0
     for maker in range(len(MAKERS)):
         number = chunk * len(MAKERS) + maker
-        world, rng = World.make(number), np.random.default_rng([number, 21])
+        world, rng = world_of(number), np.random.default_rng([number, 21])
         for _ in range(CASES_PER_WORLD):
             case = sampling_case(world, rng, cases)
             got, want = compare(case, rng)
@@ -72,7 +74,7 @@ def test_items_drawn_equal_the_reference(chunk: int) -> None:
 def test_one_seed_gives_one_answer(maker: int) -> None:
     """However it is searched for; another seed mostly gives another one."""
     torch.set_num_threads(1)
-    world, rng = World.make(maker), np.random.default_rng([maker, 22])
+    world, rng = world_of(maker), np.random.default_rng([maker, 22])
     first = replace(sampling_case(world, rng, 0, "plain"), restarts=False)
     answers = []
     for way in WAYS:
@@ -93,7 +95,7 @@ def test_one_seed_gives_one_answer(maker: int) -> None:
 def test_a_drafter_equal_to_the_target_is_accepted_whole(maker: int, flow: str) -> None:
     """Its noise is the target's, so its beam is: the prompt, then one pass; or one in all."""
     torch.set_num_threads(1)
-    world, rng = World.make(maker), np.random.default_rng([maker, 23])
+    world, rng = world_of(maker), np.random.default_rng([maker, 23])
     for number in range(0, 32, 8):
         case = sampling_case(world, rng, number, "same")
         width = case.request.beam_width
