@@ -25,6 +25,8 @@ from specbeam.drafting.question import DraftQuestion
 from specbeam.drafting.union import United, number_tree
 from specbeam.drafting.walk import NodeTest, WalkedLevel, row_costs, walk
 
+# Candidates looked at on a level: few trees that pay have more, and looking takes time.
+_PER_BEAM, _FEWEST = 24, 48
 _NO_NODES = np.zeros(0, np.int64)
 
 
@@ -106,7 +108,7 @@ class TreePlanner:
         room = max_rows - (len(beams) if beams.level else 0)
         if not sources or room <= 0 or not len(beams):
             return None
-        levels = walk(question, sources, room)
+        levels = walk(question, sources, min(room, max(_FEWEST, _PER_BEAM * self._width)))
         if not levels or beams.level + len(levels) != trie.depth - 1:
             return None
         whole = row_costs(beams.level, len(beams), levels, needs_row)
