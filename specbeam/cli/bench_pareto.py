@@ -46,6 +46,7 @@ Examples:
 @click.option("--threads", default=2, show_default=True, help="torch threads, for all alike.")
 @click.option("--dtype", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw the result here, .svg.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the result here.")
 def pareto(
@@ -61,6 +62,7 @@ def pareto(
     threads: int,
     dtype: str,
     seed: int,
+    plot: Path | None,
     as_json: bool,
     out: Path | None,
 ) -> None:
@@ -79,9 +81,13 @@ def pareto(
     from specbeam.benchmark.speculation import PREFIXES
     from specbeam.bundle import load_bundle
     from specbeam.cli.bench import load_users, numbers
+    from specbeam.cli.explain import write_whole
     from specbeam.decoding.costs import CostTable
     from specbeam.engine.cost import measure_costs
+    from specbeam.pictures.pareto import pareto_picture
 
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise click.UsageError(f"--plot: {plot} does not end in .svg")
     spec = ParetoSpec(
         numbers(widths), numbers(rows), prefixes or PREFIXES, ablation, threads, dtype, seed
     )
@@ -112,6 +118,8 @@ def pareto(
             out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
     result = run_pareto(models, learned, cases, table, spec, console.print, save)
+    if plot is not None:
+        write_whole(pareto_picture(result, metric="ms", ways=(), name=bundle_dir.name), plot)
     report(result, as_json, out, _print)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from specbeam.client_types import Recommendation
+from specbeam.pictures.expected import HEADS, expected_rows
 from specbeam.pictures.markup import Markup, element, number
 from specbeam.pictures.scatter import scatter_picture
 from specbeam.pictures.search import Search, headline, provenance, search_of, sources_of
@@ -60,6 +61,7 @@ def explain_page(answer: Recommendation, title: str) -> str:
         _cards(answer, search),
         *_tree(answer, search, title),
         *_scores(search),
+        *_expected(answer),
         *_times(answer),
         *_sources(search),
         *_items(answer, search),
@@ -121,6 +123,18 @@ def _scores(search: Search) -> list[Markup]:
         "line both agree; what lies above it the drafters thought too little of."
     )
     return [element("h2", "Drafters and target"), element("p", told, _class="note"), _wide(picture)]
+
+
+def _expected(answer: Recommendation) -> list[Markup]:
+    rows = expected_rows(answer)
+    if not rows:
+        return []
+    told = "Milliseconds to the end of the search when the tree was chosen, by what passes cost."
+    return [
+        element("h2", "What was expected"),
+        element("p", told, _class="note"),
+        _table(HEADS, rows, left=0),
+    ]
 
 
 def _times(answer: Recommendation) -> list[Markup]:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from specbeam.client import ForwardInterval, Recommendation
+from specbeam.client import ForwardInterval, Recommendation, TreeEstimate
 from specbeam.pictures.columns import SHOWN
 from specbeam.pictures.page import explain_page, explain_svg
 from specbeam.pictures.timeline import busy_ns, timeline_picture
@@ -199,3 +199,18 @@ def test_passes_by_another_clock_are_told_not_drawn() -> None:
 def test_busy_time_is_the_union_of_intervals() -> None:
     assert busy_ns([(5, 9), (0, 4), (3, 6), (20, 21), (5, 6)]) == 10
     assert busy_ns([]) == 0
+
+
+def test_what_was_expected_stands_beside_what_came() -> None:
+    made = pictures.unlucky()
+    assert made.debug is not None
+    assert "What was expected" not in " ".join(_page(made).texts)
+    rounds = tuple(
+        replace(one, estimate=TreeEstimate(21.0, 34.5, (0.912, 0.5))) if one.step == "tree" else one
+        for one in made.debug.rounds
+    )
+    told = " ".join(_page(replace(made, debug=replace(made.debug, rounds=rounds))).texts)
+    first = next(one for one in rounds if one.step == "tree")
+    assert "What was expected" in told and "34.5" in told
+    assert f"level {first.base_level + 1}: 91 %" in told
+    assert ("no" if first.level == first.base_level + 1 else "yes") in told
