@@ -126,6 +126,11 @@ bench-drafters: $(RUNTIME)  ## Measure every drafter and their unions (BUNDLE, D
 	@test -n "$(BUNDLE)" -a -n "$(DATASET)" || { echo "usage: make bench-drafters BUNDLE=DIR DATASET=DIR"; exit 2; }
 	$(BENCH) drafters $(BUNDLE) --dataset $(DATASET) --out $(RESULTS)/drafters-$(notdir $(basename $(DATASET))).json
 
+.PHONY: bench-pareto
+bench-pareto: $(RUNTIME)  ## Measure plain search, fixed and chosen trees, and auto (BUNDLE, DATASET; 20 minutes)
+	@test -n "$(BUNDLE)" -a -n "$(DATASET)" || { echo "usage: make bench-pareto BUNDLE=DIR DATASET=DIR"; exit 2; }
+	$(BENCH) pareto $(BUNDLE) --dataset $(DATASET) --ablation 3 --out $(RESULTS)/pareto-$(notdir $(basename $(BUNDLE))).json
+
 .PHONY: bench-catalog
 bench-catalog: $(RUNTIME)  ## Measure large random catalogues under filters (no bundle needed; some 4 minutes, 8 GB)
 	$(BENCH) catalog --out $(RESULTS)/catalog-1m-4x256.json

@@ -146,20 +146,25 @@ class Advisor:
         return serving.name, spec.beam_width, bucket, filter_kind, spec.selection.rule
 
     def learn(
-        self, serving: Serving, advice: Advice, work: TargetWork, search_ms: float, draft_ms: float
+        self,
+        serving: Serving,
+        advice: Advice,
+        work: TargetWork,
+        search_ms: float,
+        draft_ms: float | None,
     ) -> None:
-        """Learn from a search that went as advised.
+        """Learn from a search that went as advised, also where a drafter was not to be had.
 
         Args:
             serving: The bundle.
             advice: How it was searched.
             work: What the target did.
             search_ms: The whole search.
-            draft_ms: Waiting for the draft service.
+            draft_ms: Waiting for the draft service; None = it did not draft.
         """
         self._arms.record(advice.kind, advice.way, search_ms)
         known = self._bundles[serving.name]
-        if advice.way.use_model:
+        if advice.way.use_model and draft_ms is not None:
             known.model_ms += (_NEW if known.model_ms else 1.0) * (draft_ms - known.model_ms)
         prices = advice.prices
         if prices is None:

@@ -184,10 +184,9 @@ class Recommender:
         if advice.way.flow is not Flow.PLAIN:
             job = await self._with_drafters(query, job, advice, serving, history)
         outcome = await self.searcher.run(job)
-        # Without a draft that was wanted it was another way.
-        if Flag.NO_DRAFT not in outcome.flags:
-            work, search_ms = outcome.work, outcome.search_ms
-            self.advisor.learn(serving, advice, work, search_ms, outcome.draft_ms)
+        asked = Flag.NO_DRAFT not in outcome.flags
+        draft_ms = outcome.draft_ms if asked else None
+        self.advisor.learn(serving, advice, outcome.work, outcome.search_ms, draft_ms)
         if isinstance(job.candidates, RequestCandidates):
             united = job.candidates.united
             return replace(outcome, sources=dict(united.nodes), left_out=united.left_out)

@@ -193,7 +193,8 @@ class _Speculative:
                 await driver.open(PlainSteps(job.spec.item_length - 1))
                 return
         alone = not (self._drafting.usable or self._others_speak or job.watch.stepwise)
-        await driver.open(RunToEnd() if alone and job.spec.item_length > 1 else None)
+        to_end = RunToEnd() if not self._candidates.plans else PlainSteps(job.spec.item_length - 1)
+        await driver.open(to_end if alone and job.spec.item_length > 1 else None)
 
     async def _next_step(self) -> Step:
         job, length = self._job, self._job.spec.item_length
