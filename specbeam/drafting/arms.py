@@ -22,6 +22,9 @@ MAX_KEYS = 1024
 MARGIN = 0.97
 # Ways this much slower than the best are not tried again to see whether they have become better.
 _HOPELESS = 1.6
+# A way may be better than its mean by so many standard errors, which are no less than a share of
+# the mean for one sample: few times of it say little.
+_DOUBT, _LEAST_SPREAD = 1.5, 0.1
 # Times above so many medians are cut to them: somebody else's load, not the way's doing.
 _LONGEST = 2.0
 
@@ -32,23 +35,27 @@ class _Times:
 
     samples: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))
 
-    def mean_ms(self, now: float) -> float | None:
-        """Mean of the recent samples, outliers cut; None while there are too few."""
+    def mean_ms(self, now: float) -> tuple[float, float] | None:
+        """Mean of the recent samples, outliers cut, and its error; None while there are too few."""
         samples = self.samples
         while len(samples) > KEPT_WHEN_OLD and now - samples[0][0] > MAX_AGE_S:
             samples.popleft()
         if len(samples) < MIN_SAMPLES:
             return None
         values = np.array([ms for _, ms in samples])
-        return float(np.minimum(values, _LONGEST * np.median(values)).mean())
+        values = np.minimum(values, _LONGEST * np.median(values))
+        mean = float(values.mean())
+        spread = max(float(values.std()), _LEAST_SPREAD * mean)
+        return mean, spread / float(np.sqrt(len(values)))
 
 
 class ArmChooser:
     """Picks the way with the least expected time, per kind of request.
 
     The first way is tried until there are a few times of it, then every other one, unless even its
-    least possible time is more than what another takes; afterwards a small share of requests goes
-    another way, so that a change is noticed.
+    least possible time is more than what another takes. Afterwards requests go the way that may be
+    quickest for all that is known, so a way with few times behind it is tried on until they tell; a
+    small share goes another way, so that a change is noticed.
     """
 
     def __init__(
@@ -84,16 +91,18 @@ class ArmChooser:
         if not floors:
             raise ValueError("there is no way to choose")
         ways, now = self._ways(kind), self._clock()
-        means = {way: ways[way].mean_ms(now) if way in ways else None for way in floors}
-        known = {way: mean for way, mean in means.items() if mean is not None}
+        told = {way: ways[way].mean_ms(now) if way in ways else None for way in floors}
+        known = {way: mean[0] for way, mean in told.items() if mean is not None}
+        # What they may really take; more times of those that may be best settle it.
+        hoped = {way: mean[0] - _DOUBT * mean[1] for way, mean in told.items() if mean is not None}
         best_ms = min(known.values(), default=np.inf)
         first = next(iter(floors))
-        if means[first] is None:
+        if first not in known:
             return first
-        new = [way for way, mean in means.items() if mean is None and floors[way] < best_ms]
+        new = [way for way in floors if way not in known and floors[way] < best_ms]
         if new:
             return min(new, key=lambda way: len(ways[way].samples) if way in ways else 0)
-        best = min(known, key=lambda way: known[way] * (MARGIN if way == first else 1.0))
+        best = min(hoped, key=lambda way: hoped[way] * (MARGIN if way == first else 1.0))
         others = [way for way, ms in known.items() if way != best and ms < _HOPELESS * known[best]]
         if others and self._rng.random() < self._exploration:
             return self._rng.choice(others)
