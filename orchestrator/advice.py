@@ -152,6 +152,8 @@ class Advisor:
         work: TargetWork,
         search_ms: float,
         draft_ms: float | None,
+        *,
+        drafted: bool = True,
     ) -> None:
         """Learn from a search that went as advised, also where a drafter was not to be had.
 
@@ -161,8 +163,10 @@ class Advisor:
             work: What the target did.
             search_ms: The whole search.
             draft_ms: Waiting for the draft service; None = it did not draft.
+            drafted: Whether a tree was sent.
         """
-        self._arms.record(advice.kind, advice.way, search_ms)
+        sent = drafted or advice.way == PLAIN
+        self._arms.record(advice.kind, advice.way, search_ms, drafted=sent)
         known = self._bundles[serving.name]
         if advice.way.use_model and draft_ms is not None:
             known.model_ms += (_NEW if known.model_ms else 1.0) * (draft_ms - known.model_ms)

@@ -186,7 +186,8 @@ class Recommender:
         outcome = await self.searcher.run(job)
         asked = Flag.NO_DRAFT not in outcome.flags
         draft_ms = outcome.draft_ms if asked else None
-        self.advisor.learn(serving, advice, outcome.work, outcome.search_ms, draft_ms)
+        work, search_ms, drafted = outcome.work, outcome.search_ms, outcome.rounds > 0
+        self.advisor.learn(serving, advice, work, search_ms, draft_ms, drafted=drafted)
         if isinstance(job.candidates, RequestCandidates):
             united = job.candidates.united
             return replace(outcome, sources=dict(united.nodes), left_out=united.left_out)

@@ -33,7 +33,12 @@ _LONGEST = 2.0
 class _Times:
     """Recent times of one way."""
 
-    samples: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    samples: deque[tuple[float, float, bool]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+
+    @property
+    def drafted(self) -> bool:
+        """Whether most of the samples sent a tree; if not, the way is a detour to the plain one."""
+        return 2 * sum(tree for _, _, tree in self.samples) >= len(self.samples)
 
     def mean_ms(self, now: float) -> tuple[float, float] | None:
         """Mean of the recent samples, outliers cut, and its error; None while there are too few."""
@@ -42,7 +47,7 @@ class _Times:
             samples.popleft()
         if len(samples) < MIN_SAMPLES:
             return None
-        values = np.array([ms for _, ms in samples])
+        values = np.array([ms for _, ms, _ in samples])
         values = np.minimum(values, _LONGEST * np.median(values))
         mean = float(values.mean())
         spread = max(float(values.std()), _LEAST_SPREAD * mean)
@@ -94,7 +99,11 @@ class ArmChooser:
         told = {way: ways[way].mean_ms(now) if way in ways else None for way in floors}
         known = {way: mean[0] for way, mean in told.items() if mean is not None}
         # What they may really take; more times of those that may be best settle it.
-        hoped = {way: mean[0] - _DOUBT * mean[1] for way, mean in told.items() if mean is not None}
+        hoped = {
+            way: mean[0] - _DOUBT * mean[1] * ways[way].drafted
+            for way, mean in told.items()
+            if mean is not None
+        }
         best_ms = min(known.values(), default=np.inf)
         first = next(iter(floors))
         if first not in known:
@@ -108,10 +117,17 @@ class ArmChooser:
             return self._rng.choice(others)
         return best
 
-    def record(self, kind: Hashable, way: Way, ms: float) -> None:
-        """Keep what a request took, milliseconds."""
+    def record(self, kind: Hashable, way: Way, ms: float, *, drafted: bool = True) -> None:
+        """Keep what a request took.
+
+        Args:
+            kind: of the request.
+            way: that it went.
+            ms: of its search, milliseconds.
+            drafted: whether a tree was sent; without one there is nothing to hope for.
+        """
         ways = self._ways(kind)
-        ways.setdefault(way, _Times()).samples.append((self._clock(), ms))
+        ways.setdefault(way, _Times()).samples.append((self._clock(), ms, drafted))
 
     def _ways(self, kind: Hashable) -> dict[Way, _Times]:
         ways = self._kinds.get(kind)

@@ -12,9 +12,13 @@ import torch
 from specbeam.bundle.neighbours import NeighbourTable
 from specbeam.catalog import ItemTrie, LeafFilter
 from specbeam.decoding.beams import Beams
+from specbeam.decoding.costs import CostPoint, CostTable
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.candidates import UnitedCandidates
+from specbeam.drafting.coverage import Calibration
+from specbeam.drafting.planner import TreePlanner
+from specbeam.drafting.prices import Prices, SearchPrices
 from specbeam.drafting.registry import HEAD, MODEL, LocalDrafter
 from specbeam.drafting.sources.cooccurrence import CooccurrenceDrafter
 from specbeam.drafting.sources.pool import PoolDrafter
@@ -70,6 +74,7 @@ def united(
         leaf_filter=asked.leaf_filter if knows_filter else None,
         pool=_pool(asked, target, rng) if "pool" in names else (),
         alone=True,
+        planner=_planner(asked, rng) if rng.random() < 0.5 else None,
     )
     models: dict[str, Propose] = {}
     if MODEL in names:
@@ -77,12 +82,30 @@ def united(
     if HEAD in names:
         models[HEAD] = _head(asked, target)
 
+    before: list[Beams] = []
+
     def propose(beams: Beams) -> CandidateTree:
+        if before and before[-1].level < beams.level:
+            candidates.settled(before[-1], None, beams)
+        before.append(beams)
         tree = candidates.tree(beams, {name: model(beams) for name, model in models.items()})
         nothing = np.zeros(0, np.int64)
         return CandidateTree(beams.level, nothing, nothing) if tree is None else tree
 
     return propose
+
+
+def _planner(asked: Asked, rng: np.random.Generator) -> TreePlanner:
+    """A planner to whom rows are dear or cheap, passes long or short."""
+    pass_ms, row_ms = 10.0 ** rng.uniform(-1, 2), 10.0 ** rng.uniform(-4, 1)
+    table = CostTable.from_points(
+        CostPoint(rows, prefix, pass_ms + row_ms * rows) for rows in (1, 50) for prefix in (0, 9)
+    )
+    assert table is not None
+    widths = [min(asked.width, level.num_nodes) for level in asked.trie.levels]
+    prices = SearchPrices(Prices(table), len(asked.prompt), widths)
+    always = bool(rng.random() < 0.5)
+    return TreePlanner(asked.trie, asked.width, Calibration(), prices, always=always)
 
 
 def _local(trie: ItemTrie, rng: np.random.Generator) -> dict[str, LocalDrafter]:

@@ -53,7 +53,8 @@ class Contestant:
         self.picks[_label(way)] += 1
         outcome = search.run(way)
         if len(self.ways) > 1:
-            self.arms.record(self.setting, way, outcome.ms)
+            drafted = way == PLAIN or outcome.reached > 0
+            self.arms.record(self.setting, way, outcome.ms, drafted=drafted)
         return outcome
 
     def _way(self, search: Speculation) -> Way:

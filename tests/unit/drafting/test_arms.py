@@ -105,3 +105,15 @@ def test_ways_need_somebody_who_drafts() -> None:
     assert ways_of(flows[:2], has_model=True, has_others=False) == [PLAIN, Way(flows[1], True)]
     assert len(ways_of(flows, has_model=True, has_others=True)) == 5
     assert ways_of(flows[1:2], has_model=False, has_others=True) == [Way(flows[1], False)]
+
+
+def test_a_way_that_seldom_drafts_is_not_hoped_for(arms: ArmChooser) -> None:
+    rng = random.Random(5)
+    taken = Counter[Way]()
+    for _ in range(300):
+        way = arms.choose("kind", {PLAIN: 0.0, ROOT: 0.0})
+        taken[way] += 1
+        # The same search; looking for a tree costs a little, and finds none worth sending.
+        ms = rng.uniform(90, 110) + (3 if way == ROOT else 0)
+        arms.record("kind", way, ms, drafted=way == PLAIN)
+    assert taken[ROOT] < 25
