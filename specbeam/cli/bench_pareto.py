@@ -124,13 +124,26 @@ def pareto(
 
 
 def _print(result: dict[str, Any]) -> None:
-    columns = ["prefix", "K", "way", "ms", "A1 / way", "95 %", "passes", "rows", "draft", "choose"]
+    columns = [
+        "prefix",
+        "K",
+        "way",
+        "budget",
+        "ms",
+        "A1 / way",
+        "95 %",
+        "passes",
+        "rows",
+        "draft",
+        "choose",
+    ]
     for title, key in (("Pareto", "cells"), ("Without one ingredient", "ablation")):
         table = [
             [
                 cell["prefix"],
                 str(cell["k"]),
                 cell["way"],
+                str(cell["max_rows"]),
                 f"{cell['ms']:.1f}",
                 f"{cell['speedup']:.3f}",
                 "{:.2f}-{:.2f}".format(*cell["speedup_95"]),

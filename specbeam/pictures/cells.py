@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 METRICS = {"ms": "milliseconds", "passes": "passes of the target"}
-# What cells may be told apart by beside K and the way.
+# What cells may be told apart by beside K and the way: a length in tokens, or a word.
 _PREFIX_NAMES = ("prefix", "prompt_tokens")
 
 
@@ -22,7 +22,7 @@ class Cell:
 
     Attributes:
         k: K.
-        prefix: Prompt tokens; None = not told apart.
+        prefix: What is known of the prompt, and its length; empty = not told apart.
         way: Who drafts, and how.
         rows: Mean tree rows.
         value: The metric.
@@ -31,7 +31,7 @@ class Cell:
     """
 
     k: int
-    prefix: int | None
+    prefix: str
     way: str
     rows: float
     value: float
@@ -92,10 +92,11 @@ def _read_ways(cell: Mapping[str, Any], metric: str, at: int) -> Iterator[Cell]:
 
 
 def _cell(cell: Mapping[str, Any], way: str, rows: float, value: float, metric: str) -> Cell:
-    prefix = next((int(cell[name]) for name in _PREFIX_NAMES if name in cell), None)
+    known = [cell[name] for name in _PREFIX_NAMES if name in cell]
+    prefix = ", ".join(one if isinstance(one, str) else f"{one} prompt tokens" for one in known)
     told = [way, f"K = {cell['k']}", f"{rows:.1f} rows", f"{value:.2f} {METRICS[metric]}"]
-    if prefix is not None:
-        told.append(f"{prefix} prompt tokens")
+    if prefix:
+        told.append(prefix)
     told += [f"{name} {cell[name]}" for name in ("max_rows", "requests") if name in cell]
     if isinstance(cell.get("speedup"), int | float):
         told.append(f"speed-up {cell['speedup']:.2f}")

@@ -62,7 +62,7 @@ def pareto_picture(
     cells = [cell for cell in cells if not ways or cell.way in ways]
     numbers = {way: at for at, way in enumerate(way for way in known if not ways or way in ways)}
     widths = sorted({cell.k for cell in cells})
-    prefixes = sorted({cell.prefix for cell in cells}, key=lambda one: (one is not None, one or 0))
+    prefixes = list(dict.fromkeys(cell.prefix for cell in cells))
     panels = [
         element(
             "g",
@@ -104,9 +104,9 @@ def _heading(result: Mapping[str, Any], metric: str, name: str) -> Markup:
 
 
 def _panel(
-    cells: list[Cell], numbers: Mapping[str, int], metric: str, k: int, prefix: int | None
+    cells: list[Cell], numbers: Mapping[str, int], metric: str, k: int, prefix: str
 ) -> Markup:
-    head = f"K = {k}" + ("" if prefix is None else f", {prefix} prompt tokens")
+    head = f"K = {k}" + (f", {prefix}" if prefix else "")
     parts = [text(0, -10, head, "head")]
     if not cells:
         return join([*parts, text(0, 20, "no cells", "small muted")])

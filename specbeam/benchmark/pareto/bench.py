@@ -163,7 +163,8 @@ def _cells(
         cells.append(cell)
         low, high = cell["speedup_95"]
         progress(
-            f"{setting.prefix}, K = {setting.width}, {way.name}: {cell['ms']:.1f} ms, "
+            f"{setting.prefix}, K = {setting.width}, {way.name} ({cell['max_rows']} rows at most): "
+            f"{cell['ms']:.1f} ms, "
             f"{cell['speedup']:.3f} x A1 [{low:.3f}, {high:.3f}], {cell['passes']:.2f} passes, "
             f"{cell['rows']:.0f} rows"
         )

@@ -88,7 +88,7 @@ def contestants(
     fullest = drafted[0]
     found = [Contestant("A1", setting, (PLAIN,))]
     found += [
-        Contestant(f"fixed {budget}", replace(setting, max_rows=budget), (fullest,))
+        Contestant("fixed", replace(setting, max_rows=budget), (fullest,))
         for budget in rows
         if budget > setting.width
     ]
