@@ -38,7 +38,7 @@ class Candidates(Protocol):
         """
 
     def settled(self, before: BeamPaths, scored: ScoredTree | None, after: BeamPaths) -> None:
-        """Learn from a turn of the target.
+        """Take in a turn of the target, to be learned from later.
 
         Args:
             before: The exact beams before it.

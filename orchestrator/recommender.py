@@ -1,5 +1,6 @@
 """One request from history to items."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -190,6 +191,7 @@ class Recommender:
         self.advisor.learn(serving, advice, work, search_ms, draft_ms, drafted=drafted)
         if isinstance(job.candidates, RequestCandidates):
             united = job.candidates.united
+            asyncio.get_running_loop().call_soon(united.learn)  # behind the answer
             return replace(outcome, sources=dict(united.nodes), left_out=united.left_out)
         return outcome
 

@@ -161,6 +161,7 @@ class Speculation:
             while not session.finished:
                 turn = turn.then(self._step(session, way, candidates))
             ms = (time.perf_counter() - started) * 1e3
+        candidates.learn()  # behind the answer
         beams = session.beams
         leaves = beams.nodes[np.lexsort((beams.nodes, -beams.rank_values))]
         return Outcome(

@@ -104,7 +104,7 @@ class UnitedCandidates:
         return united.tree
 
     def settled(self, before: Beams, scored: ScoredTree | None, after: Beams) -> None:
-        """Learn from a turn of the target.
+        """Take in a turn of the target, for `learn`.
 
         Args:
             before: the exact beams that the last tree hung from.
@@ -114,6 +114,11 @@ class UnitedCandidates:
         """
         if self.planner is not None:
             self.planner.settled(before, scored, after)
+
+    def learn(self) -> None:
+        """Learn what became of everything that was looked at; best done behind the answer."""
+        if self.planner is not None:
+            self.planner.learn()
 
     def _unite(
         self, question: DraftQuestion, sources: Sequence[WeightedScorer]

@@ -19,8 +19,9 @@ import numpy as np
 from specbeam.drafting.coverage import CoverageModel, LevelCoverage
 from specbeam.drafting.walk import WalkedLevel
 
-# Sizes tried for each level.
-_SIZES = 14
+# Sizes tried for each level, as far as there are so many candidates.
+_STEPS = [*range(13), 15, 18, 22, 27, 33, 40, 50, 64, 80, 100, 128, 160, 200, 256, 360, 512, 1024]
+_SIZES = np.array(_STEPS)
 # A tree must be expected to be so much quicker than going on without one: estimates are noisy.
 _WORTHWHILE = 0.98
 
@@ -186,9 +187,8 @@ def _expected_rest(
 def _sizes(part: LevelChances, max_rows: int) -> np.ndarray:
     """Return the numbers of candidates that are tried for one level, ascending from 0."""
     most = int(np.searchsorted(part.rows, max_rows, side="right")) - 1
-    if most <= _SIZES:
-        return np.arange(most + 1)
-    return np.unique(np.concatenate([[0], np.geomspace(1, most, _SIZES).round()]).astype(np.int64))
+    sizes = _SIZES[: int(np.searchsorted(_SIZES, most))]
+    return np.append(sizes, most)
 
 
 def _along(values: np.ndarray, axis: int, dims: int) -> np.ndarray:

@@ -33,6 +33,8 @@ _PRIOR_LEVELS = 24
 _MEMORY_LEVELS = 400
 # Weight of a new observation in a running mean.
 _NEW = 0.1
+# After so many looks in vain, most of them are spared.
+_TIMES, _HOPELESS = 16, 0.985
 # Mass of a level whose beams no amount of candidates would have covered.
 _NEVER = -1.0
 
@@ -98,7 +100,7 @@ class CoverageModel:
         """Start from the prior; nothing is known."""
         self._num_sources = num_sources
         self._levels: dict[tuple[int, int], LevelCoverage] = {}
-        self._shares: dict[int, float] = {}
+        self._shares: dict[int, tuple[float, int]] = {}
 
     def at(self, base_level: int, level: int) -> LevelCoverage:
         """Return what is known of a level when the exact beams are those of `base_level`."""
@@ -109,12 +111,17 @@ class CoverageModel:
 
     def share_of_plain(self, level: int) -> float:
         """Return what going on from exact beams of a level takes, in units of doing so plainly."""
-        return self._shares.get(level, 1.0)
+        return self._shares.get(level, (1.0, 0))[0]
+
+    def hopeless(self, level: int) -> bool:
+        """Whether no tree below exact beams of a level has been worth looking for lately."""
+        share, times = self._shares.get(level, (1.0, 0))
+        return times >= _TIMES and share > _HOPELESS
 
     def learn_share(self, level: int, share: float) -> None:
         """Take in what the best tree below exact beams of a level was expected to take."""
-        known = self.share_of_plain(level)
-        self._shares[level] = known + _NEW * (min(share, 1.0) - known)
+        known, times = self._shares.get(level, (1.0, 0))
+        self._shares[level] = known + _NEW * (min(share, 1.0) - known), times + 1
 
 
 class Calibration:

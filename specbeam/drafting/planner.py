@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,8 +26,13 @@ from specbeam.drafting.question import DraftQuestion
 from specbeam.drafting.union import United, number_tree
 from specbeam.drafting.walk import NodeTest, WalkedLevel, row_costs, walk
 
-# Candidates looked at on a level: few trees that pay have more, and looking takes time.
-_PER_BEAM, _FEWEST = 24, 48
+# Candidates looked at on a level, and of these gone on from, per beam and at least: few trees that
+# pay have more, and looking takes time.
+_PER_BEAM, _FEWEST = 16, 48
+_GROWING_PER_BEAM, _FEWEST_GROWING = 6, 16
+# Share of the looks that are taken where no tree was worth it lately.
+_LOOKS = 0.1
+_RNG = random.Random()
 _NO_NODES = np.zeros(0, np.int64)
 
 
@@ -53,6 +59,16 @@ class _Asked:
     needs_row: NodeTest
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a turn said of the candidates of a plan."""
+
+    asked: _Asked
+    before: Beams
+    scored: ScoredTree | None
+    after: Beams
+
+
 class TreePlanner:
     """Plans the trees of one search."""
 
@@ -65,6 +81,7 @@ class TreePlanner:
         kind: Hashable = None,
         *,
         always: bool = False,
+        rng: random.Random | None = None,
     ) -> None:
         """Prepare for one search.
 
@@ -75,10 +92,12 @@ class TreePlanner:
             prices: what time costs in it.
             kind: sets searches apart whose scores cannot be compared.
             always: take the best tree even where going on without one is expected to be quicker.
+            rng: decides whether to look where looking was in vain.
         """
         self._trie, self._width = trie, width
         self._calibration, self._prices, self._kind = calibration, prices, kind
-        self._always = always
+        self._always, self._rng = always, rng or _RNG
+        self._told: list[_Told] = []
         self._asked: _Asked | None = None
         # Nodes that have a row at the target, ascending, by level.
         self._in_place: dict[int, np.ndarray] = {}
@@ -108,7 +127,14 @@ class TreePlanner:
         room = max_rows - (len(beams) if beams.level else 0)
         if not sources or room <= 0 or not len(beams):
             return None
-        levels = walk(question, sources, min(room, max(_FEWEST, _PER_BEAM * self._width)))
+        names = tuple(source.name for source in sources)
+        coverage = self._calibration.model(self._width, names, self._kind)
+        if not self._always and coverage.hopeless(beams.level) and self._rng.random() > _LOOKS:
+            plain_ms = float(self._prices.plain_ms()[beams.level])
+            return Plan(None, TreeEstimate(plain_ms, plain_ms, ()))
+        widest = min(room, max(_FEWEST, _PER_BEAM * self._width))
+        growing = max(_FEWEST_GROWING, _GROWING_PER_BEAM * self._width)
+        levels = walk(question, sources, widest, growing)
         if not levels or beams.level + len(levels) != trie.depth - 1:
             return None
         whole = row_costs(beams.level, len(beams), levels, needs_row)
@@ -116,8 +142,6 @@ class TreePlanner:
             np.where(self._held(number, level.nodes), 0, cost)
             for number, (level, cost) in enumerate(zip(levels, whole, strict=True), beams.level + 1)
         ]
-        names = tuple(source.name for source in sources)
-        coverage = self._calibration.model(self._width, names, self._kind)
         chances = level_chances(beams.level, levels, costs, coverage)
         self._asked = _Asked(beams.level, levels, chances, needs_row)
         own, again = self._own_rows(beams, needs_row), self._again(beams.level, levels)
@@ -139,10 +163,18 @@ class TreePlanner:
         return Plan(united, choice.estimate)
 
     def settled(self, before: Beams, scored: ScoredTree | None, after: Beams) -> None:
-        """Learn the fate of the last plan's candidates; see `UnitedCandidates.settled`."""
+        """Keep what `learn` is to learn; see `UnitedCandidates.settled`."""
         asked, self._asked = self._asked, None
-        if asked is None or before.level != asked.base_level:
-            return
+        if asked is not None and before.level == asked.base_level:
+            self._told.append(_Told(asked, before, scored, after))
+
+    def learn(self) -> None:
+        """Learn what became of the candidates of all plans; best done behind the answer."""
+        told, self._told = self._told, []
+        for one in told:
+            self._learn(one.asked, one.before, one.scored, one.after)
+
+    def _learn(self, asked: _Asked, before: Beams, scored: ScoredTree | None, after: Beams) -> None:
         best = {} if scored is None else best_nodes(self._trie, before, scored, self._width)
         best[after.level] = after.nodes
         for number, (level, part) in enumerate(
@@ -151,10 +183,13 @@ class TreePlanner:
             if number > after.level or number not in best:
                 break
             truth = best[number]
-            _learn(level, part, truth[asked.needs_row(number, truth)])
+            _learn_level(level, part, truth[asked.needs_row(number, truth)])
 
     def _held(self, level: int, nodes: np.ndarray) -> np.ndarray:
-        held: np.ndarray = np.isin(nodes, self._in_place.get(level, _NO_NODES))
+        known = self._in_place.get(level)
+        if known is None:
+            return np.zeros(len(nodes), bool)
+        held: np.ndarray = np.isin(nodes, known)
         return held
 
     def _again(self, base_level: int, levels: Sequence[WalkedLevel]) -> int:
@@ -201,7 +236,7 @@ def best_nodes(
     }
 
 
-def _learn(level: WalkedLevel, part: LevelChances, truth: np.ndarray) -> None:
+def _learn_level(level: WalkedLevel, part: LevelChances, truth: np.ndarray) -> None:
     """Learn from one settled level which candidates are among the target's best.
 
     Args:

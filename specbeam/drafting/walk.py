@@ -64,6 +64,21 @@ class WalkedLevel:
         """Number of candidates."""
         return len(self.nodes)
 
+    def among(self, places: np.ndarray) -> WalkedLevel:
+        """Return some of the candidates, in the order given."""
+        return WalkedLevel(
+            self.nodes[places],
+            self.scores[places],
+            self.ranks[places],
+            self.excess[places],
+            self.margins[places],
+            self.parents[places],
+            self.sources[places],
+            self.reserved[places],
+            self.own[:, places],
+            None if self.keys is None else self.keys[places],
+        )
+
     @classmethod
     def of_beams(cls, question: DraftQuestion) -> WalkedLevel:
         """Return the exact beams as the level to start from."""
@@ -85,7 +100,10 @@ class WalkedLevel:
 
 
 def walk(
-    question: DraftQuestion, sources: Sequence[WeightedScorer], widest: int
+    question: DraftQuestion,
+    sources: Sequence[WeightedScorer],
+    widest: int,
+    growing: int | None = None,
 ) -> list[WalkedLevel]:
     """Return the candidates of each level below the beams, the last level excepted.
 
@@ -93,12 +111,13 @@ def walk(
         question: the moment of the search.
         sources: at least one; the first one's own beam is reserved.
         widest: most candidates of a level beside the reserved ones.
+        growing: most candidates of a level that are gone on from, the best ones; None = all.
     """
     here = WalkedLevel.of_beams(question)
     levels: list[WalkedLevel] = []
     for level in range(question.beams.level, question.trie.depth - 1):
         error = LEVEL_ERROR ** len(levels)
-        here = _expand(question, level, here, sources, widest, error)
+        here = _expand(question, level, here, sources, widest, error, growing)
         if not len(here):
             break
         levels.append(here)
@@ -112,8 +131,13 @@ def _expand(
     sources: Sequence[WeightedScorer],
     widest: int,
     error: float,
+    growing: int | None,
 ) -> WalkedLevel:
     """Return the children worth a row of one level's candidates."""
+    whole = None
+    if growing is not None and len(above) > growing:
+        whole = np.sort(np.argpartition(-above.ranks, growing - 1)[:growing])
+        above = above.among(whole)
     mixed = mix(sources, level, above.nodes, question)
     noise = _Noise.below(question, level, above)
     scores, ranks = noise.added(question, mixed.logprobs, above.scores, above.ranks)
@@ -137,7 +161,7 @@ def _expand(
         ranks[places],
         excess[kept],
         margins[kept],
-        parents,
+        parents if whole is None else whole[parents],
         mixed.sources.ravel()[places],
         reserved[places],
         own[:, places],

@@ -87,6 +87,7 @@ def united(
     def propose(beams: Beams) -> CandidateTree:
         if before and before[-1].level < beams.level:
             candidates.settled(before[-1], None, beams)
+            candidates.learn()
         before.append(beams)
         tree = candidates.tree(beams, {name: model(beams) for name, model in models.items()})
         nothing = np.zeros(0, np.int64)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 
 import numpy as np
 import pytest
@@ -193,6 +194,7 @@ def test_a_later_round_drafts_only_what_was_missed(seed: int) -> None:
     beams = np.unique(rng.choice(every, min(len(every), question.width), replace=False))
     after = Beams(question.beams.level + 1, beams, np.linspace(-2, -1, len(beams)))
     planner.settled(question.beams, None, after)
+    planner.learn()
     later = planner.plan(DraftQuestion(trie, after, question.width), sources, 60, needed)
     if later is None or later.united is None:
         return
@@ -285,3 +287,22 @@ def test_what_is_missed_is_expected_to_be_drafted_again() -> None:
     for _ in range(60):
         coverage.learn_share(2, 1.7)  # nobody has to take a tree that is slower
     assert coverage.share_of_plain(2) == pytest.approx(1.0, abs=0.01)
+
+
+def test_where_no_tree_was_worth_it_looks_are_spared_but_not_all() -> None:
+    question, sources = _question(2)
+    widths = [min(question.width, level.num_nodes) for level in question.trie.levels]
+    dear = CostTable.from_points([CostPoint(1, 30, 1.0), CostPoint(2, 30, 900.0)])
+    assert dear is not None
+    calibration = Calibration()
+    rng, looked = random.Random(1), 0
+    for number in range(400):
+        prices = SearchPrices(Prices(dear), 30, widths)
+        planner = TreePlanner(question.trie, question.width, calibration, prices, rng=rng)
+        plan = planner.plan(question, sources, 60, lambda _, nodes: np.ones(len(nodes), bool))
+        if plan is None:
+            return
+        assert plan.united is None
+        if number >= 50:
+            looked += bool(plan.estimate.coverage)
+    assert 10 < looked < 80
