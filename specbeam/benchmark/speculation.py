@@ -14,6 +14,7 @@ import numpy as np
 
 from specbeam.benchmark.drafters.cases import DraftCase
 from specbeam.benchmark.drafters.models import DraftModels
+from specbeam.decoding.reporting import chain_scored
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.selection import BY_SCORE, Selection
 from specbeam.decoding.shape import mean_fan_outs, union_shape
@@ -125,7 +126,6 @@ class Speculation:
         self._held = 0 if setting.prefix == COLD else len(case.prompt) - 1
         self._reached = 0
         self._trees = 0
-        self._plain = False
 
     def search_prices(self) -> SearchPrices | None:
         """Return what time costs in this search; None without knowledge."""
@@ -190,24 +190,25 @@ class Speculation:
 
     def _step(self, session: BeamSession, way: Way, candidates: UnitedCandidates) -> Turn:
         before = session.beams.level
-        plain = way == PLAIN or self._plain
-        tree = None if plain else self._tree(session, way, candidates)
-        # Where no tree is of use now, none will be below.
-        self._plain = tree is None
+        tree = None if way == PLAIN else self._tree(session, way, candidates)
         if tree is None:
-            turn = self._observed(session, session.plain_step, before)
+            # Where no tree is of use now, none will be below.
+            turn = Turn(session.beams)
+            while not session.finished:
+                step = self._observed(session, session.plain_step, session.beams.level)
+                turn = turn.then(step)
         else:
             rows = self._setting.max_rows
             turn = self._observed(session, lambda: session.advance(tree, rows), before)
-        if not plain:
+        if way != PLAIN:
             self._told(candidates, turn)
         return turn
 
     def _told(self, candidates: UnitedCandidates, turn: Turn) -> None:
         started = time.perf_counter()
         if turn.scored and self._knowledge is not None and self._knowledge.learns:
-            before, scored = turn.scored[0]
-            candidates.settled(before, scored, turn.beams)
+            before, _ = turn.scored[0]
+            candidates.settled(before, chain_scored(self._trie, turn.scored), turn.beams)
         self._choose_s += time.perf_counter() - started
 
     def _observed(self, session: BeamSession, work: Callable[[], Turn], before: int) -> Turn:
