@@ -74,7 +74,7 @@ def united(
         leaf_filter=asked.leaf_filter if knows_filter else None,
         pool=_pool(asked, target, rng) if "pool" in names else (),
         alone=True,
-        planner=_planner(asked, rng) if rng.random() < 0.5 else None,
+        planner=_planner(asked, rng) if rng.random() < 0.25 else None,
     )
     models: dict[str, Propose] = {}
     if MODEL in names:
