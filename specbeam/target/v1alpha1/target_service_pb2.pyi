@@ -561,9 +561,9 @@ class CostPoint(_message.Message):
     PREFIX_TOKENS_FIELD_NUMBER: _builtins.int
     MS_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
-    """Rows in the pass."""
+    """Rows in the pass; of a whole prompt its tokens."""
     prefix_tokens: _builtins.int
-    """Prompt tokens already in place."""
+    """Prompt tokens already in place; 0 = the pass is a whole prompt."""
     ms: _builtins.float
     """Median duration, milliseconds."""
     def __init__(
