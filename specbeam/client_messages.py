@@ -55,7 +55,7 @@ def encode_request(user_id: str, options: RecommendOptions) -> service_pb2.Recom
         filter=encode_filter(options),
         include_metadata=options.get("include_metadata", False),
         debug=options.get("debug", False),
-        mode=enum_value(types_pb2.Mode, options.get("mode", "exact_topk")),
+        mode=enum_value(types_pb2.Mode, options["mode"]) if "mode" in options else None,
         seed=options.get("seed"),
         sampling=_encode_sampling(options),
     )
