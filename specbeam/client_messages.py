@@ -55,10 +55,18 @@ def encode_request(user_id: str, options: RecommendOptions) -> service_pb2.Recom
         filter=encode_filter(options),
         include_metadata=options.get("include_metadata", False),
         debug=options.get("debug", False),
-        mode=enum_value(types_pb2.Mode, options["mode"]) if "mode" in options else None,
+        mode=_mode(options),
         seed=options.get("seed"),
         sampling=_encode_sampling(options),
     )
+
+
+def _mode(options: RecommendOptions) -> "types_pb2.Mode.ValueType":
+    """Return the mode; the server's default where none is asked for."""
+    if "mode" not in options:
+        return types_pb2.MODE_UNSPECIFIED
+    mode: types_pb2.Mode.ValueType = enum_value(types_pb2.Mode, options["mode"])
+    return mode
 
 
 def _encode_sampling(options: RecommendOptions) -> types_pb2.Sampling | None:
