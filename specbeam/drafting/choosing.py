@@ -5,8 +5,8 @@ target's W best.  A tree is a number of candidates for each level; its expected 
 
     pass(rows) + sum over levels of P(first miss there) * time to go on from there,
 
-P from `coverage`, times from the engine's cost table.  A grid over the numbers is searched whole:
-three levels of a dozen sizes are some thousand trees and take a fraction of a millisecond.
+P from `coverage`, times from the engine's cost table.  A grid over the numbers is searched: whole
+on up to three levels, which takes a fraction of a millisecond, level by level on more.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from specbeam.drafting.walk import WalkedLevel
 # Sizes tried for each level, as far as there are so many candidates.
 _STEPS = [*range(13), 15, 18, 22, 27, 33, 40, 50, 64, 80, 100, 128, 160, 200, 256, 360, 512, 1024]
 _SIZES = np.array(_STEPS)
+# Up to so many trees are all compared; beyond, so often each level is gone over again.
+_MOST_TREES, _SWEEPS = 25_000, 4
 # A tree must be expected to be so much quicker than going on without one: estimates are noisy.
 _WORTHWHILE = 0.98
 
@@ -145,43 +147,99 @@ def choose_tree(
     # Free levels are covered whatever is chosen; elsewhere nothing covers nothing.
     for share, part in zip(covered, chances, strict=True):
         share[0] = 1.0 if not len(part.order) else 0.0
-    rows = np.zeros((1,) * len(levels), np.int64) + prices.own_rows
-    for axis, (part, count) in enumerate(zip(chances, counts, strict=True)):
-        rows = rows + _along(part.rows[count], axis, len(levels))
-    after = _expected_rest(base_level, covered, prices.plain_ms)
-    ms = prices.tree_ms(rows) + after
-    ms = np.where(rows <= max_rows, ms, np.inf)
-    if some and len(counts[0]) > 1:
-        ms[0] = np.inf
-    best = np.unravel_index(int(np.argmin(ms)), ms.shape)
+    grid = _Grid(
+        base_level,
+        prices,
+        max_rows,
+        [part.rows[count] for part, count in zip(chances, counts, strict=True)],
+        covered,
+        first=1 if some and len(counts[0]) > 1 else 0,
+    )
+    best, least = grid.best()
     plain_ms = float(prices.plain_ms[base_level])
     masks = [
         _mask(len(level), part, int(count[i]))
         for level, part, count, i in zip(levels, chances, counts, best, strict=True)
     ]
     shares = tuple(float(share[i]) for share, i in zip(covered, best, strict=True))
-    least = float(ms[best])
     return ChosenTree(
         masks, TreeEstimate(least, plain_ms, shares), worthwhile=least < _WORTHWHILE * plain_ms
     )
 
 
-def _expected_rest(
-    base_level: int, covered: Sequence[np.ndarray], plain_ms: np.ndarray
-) -> np.ndarray:
-    """Expected time behind the pass, for every combination of sizes.
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Trees by the number of the size tried on each of d levels.
 
-    The pass itself settles one level; each level covered below settles one more.
+    Attributes:
+        base_level: level of the exact beams.
+        prices: what time costs.
+        max_rows: row budget of the pass.
+        rows: rows of each size, by level.
+        covered: chance that each size covers its level, by level.
+        first: smallest number of a size on the first level.
     """
-    dims = len(covered)
-    reached: np.ndarray = np.ones((1,) * dims)
-    rest: np.ndarray = np.zeros((1,) * dims)
-    for axis, share in enumerate(covered):
-        here = _along(share, axis, dims)
-        rest = rest + reached * (1 - here) * plain_ms[base_level + 1 + axis]
-        reached = reached * here
-    expected: np.ndarray = rest + reached * plain_ms[base_level + 1 + dims]
-    return expected
+
+    base_level: int
+    prices: PassPrices
+    max_rows: int
+    rows: Sequence[np.ndarray]
+    covered: Sequence[np.ndarray]
+    first: int
+
+    def best(self) -> tuple[np.ndarray, float]:
+        """Return the numbers of the best tree's sizes, shape (d,), and its expected time.
+
+        All trees of few levels are compared.  On more levels the best of a line of trees, each size
+        on every level down to every depth, is improved level by level until nothing changes.
+        """
+        shape = [len(sizes) for sizes in self.rows]
+        if np.prod(np.array(shape, float)) <= _MOST_TREES:
+            return self._least(np.indices(shape).reshape(len(shape), -1).T)
+        best, least = self._least(self._line(shape))
+        for _ in range(_SWEEPS):
+            before = least
+            for level, sizes in enumerate(shape):
+                tried = np.repeat(best[None], sizes, axis=0)
+                tried[:, level] = np.arange(sizes)
+                best, least = self._least(tried)
+            if least == before:
+                break
+        return best, least
+
+    def _line(self, shape: Sequence[int]) -> np.ndarray:
+        """The same size on all levels down to some depth.  Shape (n, d)."""
+        largest = np.array(shape) - 1
+        sizes = np.arange(int(largest.max()) + 1)
+        depths = np.arange(1, len(shape) + 1)
+        deep = np.arange(len(shape)) < depths[:, None, None]
+        line = np.where(deep, np.minimum(sizes[None, :, None], largest), 0)
+        return line.reshape(-1, len(shape))
+
+    def _least(self, numbers: np.ndarray) -> tuple[np.ndarray, float]:
+        """The best of some trees, shape (n, d); the first one of equals."""
+        ms = self._ms(numbers)
+        at = int(np.argmin(ms))
+        return numbers[at], float(ms[at])
+
+    def _ms(self, numbers: np.ndarray) -> np.ndarray:
+        """Expected time with each of n trees.  Shape (n,).
+
+        The pass itself settles one level; each level covered below settles one more.
+        """
+        plain_ms, base = self.prices.plain_ms, self.base_level
+        rows = np.full(len(numbers), self.prices.own_rows)
+        reached, rest = np.ones(len(numbers)), np.zeros(len(numbers))
+        for level, (of_sizes, share) in enumerate(zip(self.rows, self.covered, strict=True)):
+            number = numbers[:, level]
+            rows = rows + of_sizes[number]
+            here = share[number]
+            rest += reached * (1 - here) * plain_ms[base + 1 + level]
+            reached = reached * here
+        rest += reached * plain_ms[base + 1 + len(self.rows)]
+        ms: np.ndarray = self.prices.tree_ms(rows) + rest
+        ms[(rows > self.max_rows) | (numbers[:, 0] < self.first)] = np.inf
+        return ms
 
 
 def _sizes(part: LevelChances, max_rows: int) -> np.ndarray:
@@ -189,11 +247,6 @@ def _sizes(part: LevelChances, max_rows: int) -> np.ndarray:
     most = int(np.searchsorted(part.rows, max_rows, side="right")) - 1
     sizes = _SIZES[: int(np.searchsorted(_SIZES, most))]
     return np.append(sizes, most)
-
-
-def _along(values: np.ndarray, axis: int, dims: int) -> np.ndarray:
-    """Return values as an array that varies along one axis of `dims`."""
-    return values.reshape((1,) * axis + (-1,) + (1,) * (dims - axis - 1))
 
 
 def _mask(size: int, part: LevelChances, count: int) -> np.ndarray:

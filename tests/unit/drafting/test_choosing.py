@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+import time
 
 import numpy as np
 import pytest
@@ -306,3 +307,28 @@ def test_where_no_tree_was_worth_it_looks_are_spared_but_not_all() -> None:
         if number >= 50:
             looked += bool(plan.estimate.coverage)
     assert 10 < looked < 80
+
+
+def test_many_levels_are_chosen_quickly_and_well() -> None:
+    rng, depth = np.random.default_rng(4), 20
+    chances = []
+    for level in range(depth):
+        count = int(rng.integers(1, 60))
+        shares = np.sort(rng.random(count))[::-1] ** 3
+        masses = np.append(np.cumsum(shares[::-1])[::-1], 0.0)
+        known = LevelCoverage(level + 1, 1)
+        chances.append(LevelChances(np.arange(count), np.arange(count + 1), masses, known))
+    levels: list[WalkedLevel] = [[0] * len(part.order) for part in chances]  # type: ignore[misc]
+    plain = np.linspace(500, 0, depth + 3)
+    prices = PassPrices(lambda rows: 5 + 0.3 * rows, plain, 1)
+    started = time.perf_counter()
+    chosen = choose_tree(1, levels, chances, 300, prices)
+    assert time.perf_counter() - started < 1.0
+    counts = tuple(int(mask.sum()) for mask in chosen.masks)
+    ms, rows = _expected(1, chances, counts, prices)
+    assert rows <= 300
+    assert chosen.estimate.ms == pytest.approx(ms)
+    for size in range(60):  # the same on every level is never better
+        same = tuple(min(size, len(part.order)) for part in chances)
+        other, needed = _expected(1, chances, same, prices)
+        assert needed > 300 or other >= ms - 1e-9
