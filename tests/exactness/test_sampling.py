@@ -32,7 +32,7 @@ from tests.exactness.catalogues import MAKERS
 from tests.exactness.plain_noise import random_selection
 from tests.exactness.requests import FILTER_COMBINATIONS
 
-CASES_PER_WORLD = 17
+CASES_PER_WORLD = 20
 world_of = cache(World.make)
 
 
