@@ -22,14 +22,8 @@ import numpy as np
 from specbeam.benchmark.conditions import conditions, median
 from specbeam.benchmark.drafters.cases import DraftCase, make_cases
 from specbeam.benchmark.drafters.models import DraftModels
-from specbeam.benchmark.speculation import (
-    CACHED,
-    Outcome,
-    Setting,
-    Speculation,
-    hold_prompt,
-    sources_of,
-)
+from specbeam.benchmark.settings import CACHED, Setting, sources_of
+from specbeam.benchmark.speculation import Outcome, Speculation, hold_prompt
 from specbeam.bundle import load_bundle
 from specbeam.cli.bench import load_users, numbers
 from specbeam.decoding.selection import BY_SCORE, Selection

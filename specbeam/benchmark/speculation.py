@@ -1,78 +1,29 @@
-"""Searches in one process, driven as the orchestrator drives them.
-
-The prompt's states are cold, held, or the root is settled already.
-"""
+"""Searches in one process, driven as the orchestrator drives them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from specbeam.benchmark.drafters.cases import DraftCase
 from specbeam.benchmark.drafters.models import DraftModels
+from specbeam.benchmark.settings import ROOT_READY, Knowledge, Setting
+from specbeam.decoding.beams import Beams
 from specbeam.decoding.reporting import chain_scored
 from specbeam.decoding.scored_tree import ScoredTree
-from specbeam.decoding.selection import BY_SCORE, Selection
-from specbeam.decoding.shape import mean_fan_outs, union_shape
+from specbeam.decoding.shape import DraftShape, mean_fan_outs, union_shape
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.candidates import UnitedCandidates
-from specbeam.drafting.coverage import Calibration
 from specbeam.drafting.planner import TreePlanner
-from specbeam.drafting.prices import Prices, SearchPrices
+from specbeam.drafting.prices import SearchPrices
 from specbeam.drafting.registry import HEAD, MODEL
 from specbeam.drafting.ways import PLAIN, Flow, Way
-from specbeam.engine import BeamSession, DraftSession, SearchModel, Turn
+from specbeam.engine import BeamSession, DraftSession, Turn
 from specbeam.engine.search import draft_levels
-
-COLD, CACHED, ROOT_READY = "cold", "cached", "root ready"
-PREFIXES = (COLD, CACHED, ROOT_READY)
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One kind of search.
-
-    Attributes:
-        width: K = W.
-        prefix: COLD: nothing is known of the prompt.  CACHED: the target holds the states of all
-            its tokens but the last.  ROOT_READY: the root is settled before the clock starts.
-        max_rows: row budget of a pass.
-        sources: drafters that may be used.
-        selection: how beams are chosen; rules that draw search under TRIE.
-        draft_width: prefixes drawn per level for the relaxed rule.
-    """
-
-    width: int
-    prefix: str
-    max_rows: int
-    sources: tuple[str, ...]
-    selection: Selection = BY_SCORE
-    draft_width: int = 0
-
-    def model(self, search: SearchModel) -> SearchModel:
-        """Return a model under the score convention of these searches."""
-        return search.under("TRIE") if self.selection.draws else search
-
-
-@dataclass(slots=True)
-class Knowledge:
-    """What is learned from search to search.
-
-    Attributes:
-        calibration: of coverage.
-        prices: of the target.
-        model_ms: what asking the model drafter takes, a running mean.
-        learns: whether coverage is learned; prices always are.
-    """
-
-    prices: Prices
-    calibration: Calibration = field(default_factory=Calibration)
-    model_ms: float = 1.0
-    learns: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +38,7 @@ class Outcome:
         choose_ms: other drafters and choosing the tree.
         leaves: exact leaves, best first.
         reached: level of the exact beams after the first tree; 0 = none was sent.
+        accepted: levels settled beyond one per pass.
     """
 
     ms: float
@@ -95,11 +47,18 @@ class Outcome:
     draft_ms: float
     choose_ms: float
     leaves: np.ndarray
-    reached: int
+    reached: int = 0
+    accepted: int = 0
 
 
 class Speculation:
-    """One search of one case."""
+    """One search of one case.
+
+    Attributes:
+        draft_beam_width: of the model drafter; None = that of the search.
+    """
+
+    draft_beam_width: int | None = None
 
     def __init__(
         self,
@@ -123,7 +82,8 @@ class Speculation:
         self._draft_s = self._choose_s = 0.0
         self._draft: DraftSession | None = None
         self._stack = ExitStack()
-        self._held = 0 if setting.prefix == COLD else len(case.prompt) - 1
+        self._held = setting.held(case.prompt, self._trie.depth)
+        self._model = next((n for n in setting.sources if n in models.models), "")
         self._reached = 0
         self._trees = 0
 
@@ -172,6 +132,7 @@ class Speculation:
             self._choose_s * 1e3,
             leaves,
             self._reached,
+            turn.accepted_levels,
         )
 
     def _open(self, session: BeamSession, way: Way, candidates: UnitedCandidates) -> Turn:
@@ -191,6 +152,8 @@ class Speculation:
     def _step(self, session: BeamSession, way: Way, candidates: UnitedCandidates) -> Turn:
         before = session.beams.level
         tree = None if way == PLAIN else self._tree(session, way, candidates)
+        if tree is None and way != PLAIN and self._knowledge is None:
+            tree = self._whole_levels(session)
         if tree is None:
             # Where no tree is of use now, none will be below.
             turn = Turn(session.beams)
@@ -225,36 +188,35 @@ class Speculation:
             prices.prices.observe(expected, forward, wall)
         return turn
 
+    def _whole_levels(self, session: BeamSession) -> CandidateTree:
+        """Return a tree that leaves everything to the target, which takes thin levels whole."""
+        self._trees += 1
+        nothing = np.zeros(0, np.int64)
+        return CandidateTree(session.beams.level, nothing, nothing)
+
     def _tree(
         self, session: BeamSession, way: Way, candidates: UnitedCandidates
     ) -> CandidateTree | None:
+        tree = self._propose(session, way, candidates)
+        self._trees += tree is not None
+        return tree
+
+    def _propose(
+        self, session: BeamSession, way: Way, candidates: UnitedCandidates
+    ) -> CandidateTree | None:
+        """Return the union of what the drafters say below the exact beams."""
         beams, setting = session.beams, self._setting
         shape = union_shape(mean_fan_outs(self._trie), beams.level, setting.width, setting.max_rows)
+        if not shape.levels:
+            return None
         proposals: dict[str, ScoredTree] = {}
-        if way.use_model and shape.levels:
-            started = time.perf_counter()
-            if self._draft is None:
-                self._draft = self._stack.enter_context(
-                    closing(
-                        DraftSession(
-                            setting.model(self._models.models[MODEL]),
-                            setting.width,
-                            selection=setting.selection,
-                        )
-                    )
-                )
-                self._draft.open(self._case.prompt)
-            proposals[MODEL] = draft_levels(self._draft, beams, shape.levels, shape.max_nodes)
-            spent = time.perf_counter() - started
-            self._draft_s += spent
-            if self._knowledge is not None:
-                self._knowledge.model_ms += 0.1 * (spent * 1e3 - self._knowledge.model_ms)
+        if way.use_model and self._model:
+            proposals[MODEL] = self._ask(beams, shape)
         started = time.perf_counter()
         head = self._models.head
-        if HEAD in setting.sources and head is not None and beams.level and shape.levels:
-            hidden = session.root_hidden
+        if HEAD in setting.sources and head is not None and beams.level:
             proposals[HEAD] = head.propose(
-                hidden,
+                session.root_hidden,
                 beams,
                 shape.levels,
                 shape.max_nodes,
@@ -263,8 +225,26 @@ class Speculation:
             )
         tree = candidates.tree(beams, proposals)
         self._choose_s += time.perf_counter() - started
-        self._trees += tree is not None
         return tree
+
+    def _ask(self, beams: Beams, shape: DraftShape) -> ScoredTree:
+        """Let the model drafter propose; its prompt is run the first time."""
+        started = time.perf_counter()
+        if self._draft is None:
+            self._draft = self._stack.enter_context(closing(self._draft_session()))
+            self._draft.open(self._case.prompt)
+        tree = draft_levels(self._draft, beams, shape.levels, shape.max_nodes)
+        spent = time.perf_counter() - started
+        self._draft_s += spent
+        if self._knowledge is not None:
+            self._knowledge.model_ms += 0.1 * (spent * 1e3 - self._knowledge.model_ms)
+        return tree
+
+    def _draft_session(self) -> DraftSession:
+        setting = self._setting
+        model = setting.model(self._models.models[self._model])
+        width = self.draft_beam_width or setting.width
+        return DraftSession(model, width, selection=setting.selection)
 
     def _candidates(self, way: Way) -> UnitedCandidates:
         models, setting = self._models, self._setting
@@ -293,8 +273,3 @@ def hold_prompt(models: DraftModels, case: DraftCase) -> None:
     """Leave the states of a case's prompt in the target's only slot."""
     with closing(BeamSession(models.target, 1)) as session:
         session.open(case.prompt)
-
-
-def sources_of(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the sources of a bundle without the second names of its models."""
-    return tuple(name for name in names if not name.startswith(f"{MODEL}:"))

@@ -12,7 +12,7 @@ import click
 from specbeam.cli.output import print_table, progress_console, report
 
 if TYPE_CHECKING:
-    from specbeam.benchmark.drafters.searches import Line
+    from specbeam.benchmark.drafters.lines import Line
 
 EXAMPLES = """
 \b
@@ -85,7 +85,7 @@ def drafters(
 
 
 def _lines(named: tuple[str, ...], names: tuple[str, ...]) -> list[Line]:
-    from specbeam.benchmark.drafters.searches import Line
+    from specbeam.benchmark.drafters.lines import Line
 
     lines = []
     for text in named:

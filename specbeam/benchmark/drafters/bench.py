@@ -12,8 +12,9 @@ import numpy as np
 
 from specbeam.benchmark.conditions import conditions, median
 from specbeam.benchmark.drafters.cases import DraftCase, Progress
+from specbeam.benchmark.drafters.lines import Line, search_line
 from specbeam.benchmark.drafters.models import DraftModels
-from specbeam.benchmark.drafters.searches import DraftSearch, Line, Searched
+from specbeam.benchmark.speculation import Outcome
 from specbeam.drafting.registry import HEAD, MODEL
 
 Save = Callable[[dict[str, Any]], None]
@@ -117,15 +118,15 @@ def _measure(
     width: int,
     order: random.Random,
     progress: Progress,
-) -> tuple[dict[tuple[Line, int], list[Searched]], list[Searched]]:
+) -> tuple[dict[tuple[Line, int], list[Outcome]], list[Outcome]]:
     ways = [(line, rows) for line in lines for rows in spec.max_rows if rows >= width]
-    found: dict[tuple[Line, int], list[Searched]] = defaultdict(list)
+    found: dict[tuple[Line, int], list[Outcome]] = defaultdict(list)
     plain = []
     for number, case in enumerate(cases):
-        plain.append(DraftSearch(models, case, width, max(spec.max_rows)).plain())
+        plain.append(search_line(models, case, None, width, max(spec.max_rows)))
         case.answers[width] = plain[-1].leaves
         for way in order.sample(ways, len(ways)):
-            found[way].append(DraftSearch(models, case, width, way[1]).run(way[0]))
+            found[way].append(search_line(models, case, way[0], width, way[1]))
         if (number + 1) % 50 == 0:
             progress(f"K = {width}: {number + 1} of {len(cases)} users")
     return {way: found[way] for way in ways}, plain
@@ -135,8 +136,8 @@ def _cell(
     line: Line,
     width: int,
     max_rows: int,
-    searched: Sequence[Searched],
-    plain: Sequence[Searched],
+    searched: Sequence[Outcome],
+    plain: Sequence[Outcome],
     models: DraftModels,
 ) -> dict[str, Any]:
     depth = models.bundle.trie.depth
@@ -160,7 +161,7 @@ def _cell(
         "plain_passes": float(np.mean([one.passes for one in plain])),
         "plain_over_line": median([b.ms / a.ms for a, b in zip(searched, plain, strict=True)]),
         "draft_ms": median([one.draft_ms for one in searched]),
-        "union_ms": median([one.union_ms for one in searched]),
+        "union_ms": median([one.choose_ms for one in searched]),
         "identical": int(np.sum(same)),
         "requests": len(searched),
     }

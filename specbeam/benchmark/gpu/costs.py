@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from specbeam.benchmark.conditions import median
-from specbeam.benchmark.gpu.prepared import PreparedRunner
+from specbeam.benchmark.gpu.recorded import RecordedRunner
 from specbeam.benchmark.gpu.spec import GpuBenchSpec
 from specbeam.decoding.costs import CostPoint, CostTable
 
@@ -20,7 +20,7 @@ _SLOT, _WARM_UPS = 0, 3
 
 
 def measure_cost_table(
-    runner: PreparedRunner, spec: GpuBenchSpec, progress: Progress
+    runner: RecordedRunner, spec: GpuBenchSpec, progress: Progress
 ) -> dict[str, Any]:
     """Time passes of every shape, with graphs and kernel by kernel, interleaved.
 
@@ -30,7 +30,6 @@ def measure_cost_table(
         Medians by (rows, prefix tokens), and of whole prompts.
     """
     order = random.Random(spec.seed)
-    runner.prefix = "cold"
     tokens = np.random.default_rng(spec.seed).integers(3, runner.vocab_size, 4096)
     points = []
     for prefix in spec.prefix_tokens:
@@ -62,7 +61,7 @@ def table_of(costs: dict[str, Any]) -> CostTable:
 
 
 def _point(
-    runner: PreparedRunner,
+    runner: RecordedRunner,
     tokens: np.ndarray,
     prefix: int,
     rows: int,
@@ -94,17 +93,17 @@ def _point(
     }
 
 
-def _prompt(runner: PreparedRunner, prompt: np.ndarray) -> None:
+def _prompt(runner: RecordedRunner, prompt: np.ndarray) -> None:
     runner.logits(runner.prefill(_SLOT, prompt))
 
 
-def _times(runner: PreparedRunner, run: Callable[[], None], spec: GpuBenchSpec) -> list[float]:
+def _times(runner: RecordedRunner, run: Callable[[], None], spec: GpuBenchSpec) -> list[float]:
     for _ in range(_WARM_UPS):
         _timed(runner, run)
     return [_timed(runner, run) for _ in range(spec.repeats)]
 
 
-def _timed(runner: PreparedRunner, run: Callable[[], None]) -> float:
+def _timed(runner: RecordedRunner, run: Callable[[], None]) -> float:
     """Milliseconds."""
     runner.wait()
     start = time.perf_counter()

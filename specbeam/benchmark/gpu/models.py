@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from specbeam.benchmark.drafters.models import DraftModels
-from specbeam.benchmark.gpu.prepared import PreparedRunner
+from specbeam.benchmark.gpu.recorded import RecordedRunner
 from specbeam.benchmark.gpu.spec import GpuBenchSpec
 from specbeam.benchmark.gpu.worlds import World
 from specbeam.benchmark.shapes import SHAPES
@@ -39,11 +39,11 @@ class ShapeModels:
     """
 
     wide: WideTarget
-    target: PreparedRunner
-    drafts: dict[str, PreparedRunner]
+    target: RecordedRunner
+    drafts: dict[str, RecordedRunner]
     models: DraftModels
 
-    def runners(self) -> list[PreparedRunner]:
+    def runners(self) -> list[RecordedRunner]:
         """Return every runner."""
         return [self.target, *self.drafts.values()]
 
@@ -57,13 +57,13 @@ def load_shape(world: World, shape: str, spec: GpuBenchSpec) -> ShapeModels:
     bundle = world.bundle
     wide = WideTarget.of(bundle.target_dir, SHAPES[shape], seed=spec.seed)
     config = _config(world, spec)
-    target = _prepared(wide.build(DTYPES[spec.dtype], spec.device), config, world)
+    target = RecordedRunner(wide.build(DTYPES[spec.dtype], spec.device), config)
     search = open_search(bundle, target)
     models = DraftModels(bundle, search, local=load_drafters(bundle, local_drafters()))
     drafts = {}
     for name in bundle.model_drafters()[:1]:
         model = load_causal_lm(bundle.drafter_dir(name), DTYPES[spec.dtype])
-        drafts[MODEL] = _prepared(model, config, world)
+        drafts[MODEL] = RecordedRunner(model, config)
         models.models[MODEL] = open_search(bundle, drafts[MODEL])
     for name in bundle.drafters_of(HEAD)[:1]:
         models.head = _widened_head(bundle.drafter_dir(name), wide, search)
@@ -102,12 +102,6 @@ def _config(world: World, spec: GpuBenchSpec) -> RunnerConfig:
         max_item_tokens=depth,
         graphs=True,
     )
-
-
-def _prepared(model: PreTrainedModel, config: RunnerConfig, world: World) -> PreparedRunner:
-    runner = PreparedRunner(model, config)
-    runner.tail_tokens = world.bundle.trie.depth
-    return runner
 
 
 def _widened_head(directory: Path, wide: WideTarget, search: SearchModel) -> RootHead:

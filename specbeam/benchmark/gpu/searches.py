@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,18 +15,18 @@ from transformers import PreTrainedModel
 
 from specbeam.benchmark.conditions import median
 from specbeam.benchmark.drafters.cases import DraftCase
-from specbeam.benchmark.drafters.searches import DraftSearch, Line
 from specbeam.benchmark.gpu.models import ShapeModels
-from specbeam.benchmark.gpu.spec import PREFIXES, GpuBenchSpec
+from specbeam.benchmark.gpu.spec import GpuBenchSpec
 from specbeam.benchmark.gpu.statistics import paired_ratio
 from specbeam.benchmark.gpu.worlds import World
-from specbeam.benchmark.speculation import COLD, Knowledge, Setting, Speculation, sources_of
+from specbeam.benchmark.settings import COLD, PREFIXES, Knowledge, Setting, sources_of
+from specbeam.benchmark.speculation import Outcome, Speculation, hold_prompt
 from specbeam.benchmark.workload import items_for_tokens, prompt_of
 from specbeam.decoding.costs import CostTable
 from specbeam.decoding.selection import Selection
 from specbeam.drafting.prices import Prices
 from specbeam.drafting.registry import HEAD, MODEL
-from specbeam.drafting.ways import Flow, Way
+from specbeam.drafting.ways import PLAIN, Flow, Way
 from specbeam.engine.transformers_beam import allowed_children, transformers_beam_search
 
 Progress = Callable[[str], None]
@@ -43,16 +43,6 @@ _UNITED = {
 DRAWN = ("exact_sampling", "relaxed_sampling")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one search took: milliseconds, target passes and rows; and what it found."""
-
-    ms: float
-    passes: int
-    rows: int
-    leaves: np.ndarray
-
-
 @dataclass(slots=True)
 class Cell:
     """Searches of one K, prompt length and state of the prompt; by way, request by request."""
@@ -62,6 +52,10 @@ class Cell:
     prefix: str
     max_rows: int
     found: dict[str, list[Outcome]] = field(default_factory=dict)
+
+    def setting(self, sources: Sequence[str]) -> Setting:
+        """Return such searches with these drafters."""
+        return Setting(self.k, self.prefix, self.max_rows, tuple(sources))
 
     def summary(self, seed: int) -> dict[str, Any]:
         """Return medians, and ratios to A1 with graphs: above 1, the way is the quicker one."""
@@ -144,64 +138,56 @@ class SearchBench:
         cells = {p: Cell(width, tokens, p, budget) for p in PREFIXES}
         for number, items in enumerate(found):
             case = DraftCase(items, prompt_of(self._world.bundle, items))
-            for runner in self._models.runners():
-                runner.place(case.prompt)
-            for prefix, cell in cells.items():
-                outcomes = self._request(case, cell, prefix, number)
+            hold_prompt(self._models.models, case)
+            for cell in cells.values():
+                outcomes = self._request(case, cell, number)
                 if number >= spec.warm_ups:
                     for way, outcome in outcomes.items():
                         cell.found.setdefault(way, []).append(outcome)
         return list(cells.values())
 
-    def _request(self, case: DraftCase, cell: Cell, prefix: str, number: int) -> dict[str, Outcome]:
+    def _request(self, case: DraftCase, cell: Cell, number: int) -> dict[str, Outcome]:
         """Answer one request in every way, in random order."""
-        for runner in self._models.runners():
-            runner.prefix = prefix
         ways: dict[str, Callable[[], Outcome]] = {}
-        for name, line in self._lines.items():
-            ways[name] = partial(self._search, case, cell, line)
-            ways[name + _EAGER] = partial(self._search, case, cell, line, eager=True)
+        for name, sources in self._lines.items():
+            ways[name] = partial(self._search, case, cell.setting(sources))
+            ways[name + _EAGER] = partial(self._search, case, cell.setting(sources), eager=True)
         for name, (rule, chooses) in _UNITED.items():
             ways[name] = partial(self._unite, case, cell, number, rule, chooses=chooses)
         counted = number - self._spec.warm_ups
-        if self._baseline is not None and prefix == "cold" and counted < self._spec.a0_requests:
+        if self._baseline is not None and cell.prefix == COLD and counted < self._spec.a0_requests:
             ways[A0] = partial(self._generate, case, cell.k)
         return {name: ways[name]() for name in self._order.sample(list(ways), len(ways))}
 
     def _search(
-        self, case: DraftCase, cell: Cell, line: Line | None, *, eager: bool = False
+        self,
+        case: DraftCase,
+        setting: Setting,
+        known: Knowledge | None = None,
+        *,
+        eager: bool = False,
     ) -> Outcome:
-        search = DraftSearch(self._models.models, case, cell.k, cell.max_rows)
+        """Answer one request: root first with what drafts there are, plainly without any."""
+        search = Speculation(self._models.models, case, setting, known)
+        way = Way(Flow.ROOT_FIRST, use_model=True) if setting.sources else PLAIN
         with ExitStack() as stack:
             for runner in self._models.runners() if eager else ():
                 stack.enter_context(runner.kernel_by_kernel())
             self._models.target.wait()
-            start = time.perf_counter()
-            done = search.plain() if line is None else search.run(line)
-            self._models.target.wait()
-            ms = (time.perf_counter() - start) * 1e3
-        return Outcome(ms, done.passes, done.rows, done.leaves)
+            return search.run(way)
 
     def _unite(
         self, case: DraftCase, cell: Cell, number: int, rule: str, *, chooses: bool
     ) -> Outcome:
         """Answer with all drafters united: trees of the whole budget, or chosen ones."""
-        sources = sources_of(self._models.models.names())
-        budget, width = cell.max_rows, cell.k
-        plain = Setting(width, COLD, budget, sources)  # the runners hold what is in place
-        setting = replace(plain, selection=Selection(rule, number), draft_width=2 * width)
-        setting = plain if rule == "TOP_K" else setting
+        setting = cell.setting(sources_of(self._models.models.names()))
         known = None
         if chooses:
-            key = replace(plain, prefix=cell.prefix)
-            known = self._known.setdefault(key, Knowledge(Prices(self._table)))
-        search = Speculation(self._models.models, case, setting, known)
-        self._models.target.wait()
-        start = time.perf_counter()
-        done = search.run(Way(Flow.ROOT_FIRST, use_model=MODEL in sources))
-        self._models.target.wait()
-        ms = (time.perf_counter() - start) * 1e3
-        return Outcome(ms, done.passes, done.rows, done.leaves)
+            known = self._known.setdefault(setting, Knowledge(Prices(self._table)))
+        if rule != "TOP_K":
+            selection = Selection(rule, number)
+            setting = replace(setting, selection=selection, draft_width=2 * cell.k)
+        return self._search(case, setting, known)
 
     def _generate(self, case: DraftCase, width: int) -> Outcome:
         """Answer with transformers' own constrained beam search (A0)."""
@@ -213,17 +199,18 @@ class SearchBench:
             self._baseline, self._allowed, case.prompt, width, depth, kind
         )
         ms = (time.perf_counter() - start) * 1e3
-        return Outcome(ms, depth, width * (depth - 1), self._trie.find(found.paths))
+        leaves = self._trie.find(found.paths)
+        return Outcome(ms, depth, width * (depth - 1), draft_ms=0, choose_ms=0, leaves=leaves)
 
 
-def _lines(models: ShapeModels) -> dict[str, Line | None]:
-    """The ways to search by name: without drafts, with the draft model, with the head."""
+def _lines(models: ShapeModels) -> dict[str, Sequence[str]]:
+    """The sources of the ways to search by name: no drafts, the draft model, the head."""
     there = models.models.names()
-    counts = tuple(name for name in ("cooccurrence", "popularity") if name in there)
-    lines: dict[str, Line | None] = {A1: None}
+    counts = [name for name in ("cooccurrence", "popularity") if name in there]
+    lines: dict[str, Sequence[str]] = {A1: ()}
     for source in (MODEL, HEAD):
         if source in there:
-            lines[f"speculative_{source}"] = Line(source, (source, *counts))
+            lines[f"speculative_{source}"] = (source, *counts)
     return lines
 
 

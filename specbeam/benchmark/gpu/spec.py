@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PREFIXES = ("cold", "cached", "root ready")
-
 
 @dataclass(frozen=True, slots=True)
 class GpuBenchSpec:

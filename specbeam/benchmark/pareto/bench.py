@@ -14,15 +14,8 @@ from specbeam.benchmark.conditions import conditions, median
 from specbeam.benchmark.drafters.cases import DraftCase
 from specbeam.benchmark.drafters.models import DraftModels
 from specbeam.benchmark.pareto.contestants import Contestant, ablations, contestants
-from specbeam.benchmark.speculation import (
-    COLD,
-    PREFIXES,
-    Knowledge,
-    Outcome,
-    Setting,
-    hold_prompt,
-    sources_of,
-)
+from specbeam.benchmark.settings import COLD, PREFIXES, Knowledge, Setting, sources_of
+from specbeam.benchmark.speculation import Outcome, hold_prompt
 from specbeam.decoding.costs import CostTable
 from specbeam.drafting.prices import Prices
 

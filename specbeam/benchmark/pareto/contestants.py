@@ -9,13 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from specbeam.benchmark.drafters.cases import DraftCase
 from specbeam.benchmark.drafters.models import DraftModels
-from specbeam.benchmark.speculation import (
-    ROOT_READY,
-    Knowledge,
-    Outcome,
-    Setting,
-    Speculation,
-)
+from specbeam.benchmark.settings import ROOT_READY, Knowledge, Setting
+from specbeam.benchmark.speculation import Outcome, Speculation
 from specbeam.drafting.arms import ArmChooser
 from specbeam.drafting.registry import MODEL
 from specbeam.drafting.ways import PLAIN, Flow, Way, least_ms, ways_of

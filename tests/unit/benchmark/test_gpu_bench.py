@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from specbeam.benchmark.gpu.__main__ import main
-from specbeam.benchmark.gpu.prepared import PreparedRunner
-from specbeam.benchmark.gpu.spec import PREFIXES, TOY, GpuBenchSpec
+from specbeam.benchmark.gpu.spec import TOY, GpuBenchSpec
 from specbeam.benchmark.gpu.statistics import paired_ratio
 from specbeam.benchmark.gpu.worlds import load_histories, save_histories
-from specbeam.engine import RunnerConfig
+from specbeam.benchmark.settings import PREFIXES
+from specbeam.engine import ModelRunner, RunnerConfig
 from specbeam.engine.static_decoder import StaticDecoder
 from specbeam.engine.transformers_adapter import load_causal_lm
 from tests.bundles import exact_norms, random_prompt, tiny_bundle
@@ -128,19 +128,15 @@ def test_a_prompt_in_place_gives_the_same_root(graphs):
     bundle = tiny_bundle()
     config = RunnerConfig(dtype="fp64", slots=1, max_prompt_tokens=201, max_rows=20, graphs=graphs)
     with exact_norms():
-        runner = PreparedRunner(load_causal_lm(bundle.target_dir, torch.float64), config)
-        runner.tail_tokens = 4
+        runner = ModelRunner(load_causal_lm(bundle.target_dir, torch.float64), config)
         for seed in range(3):
             prompt = random_prompt(bundle, seed, 5)
-            runner.prefix = "cold"
             cold = runner.prefill(0, prompt).clone()
-            held = runner.pool.view(0)[:, :, :, : len(prompt)].clone()
-            runner.place(prompt)
-            for prefix in ("cached", "root ready"):
-                runner.prefix = prefix
-                torch.testing.assert_close(runner.prefill(0, prompt), cold, atol=1e-12, rtol=0)
+            states = runner.pool.view(0)[:, :, :, : len(prompt)].clone()
+            again = runner.prefill(0, prompt, held=len(prompt) - 4)
+            torch.testing.assert_close(again, cold, atol=1e-12, rtol=0)
             now = runner.pool.view(0)[:, :, :, : len(prompt)]
-            torch.testing.assert_close(now, held, atol=1e-12, rtol=0)
+            torch.testing.assert_close(now, states, atol=1e-12, rtol=0)
 
 
 def test_a_ratio_is_paired_and_its_interval_holds_it():

@@ -12,16 +12,15 @@ import pytest
 from specbeam.benchmark.drafters.cases import DraftCase, make_cases
 from specbeam.benchmark.drafters.models import DraftModels
 from specbeam.benchmark.pareto.bench import ParetoSpec, run_pareto
-from specbeam.benchmark.speculation import (
+from specbeam.benchmark.settings import (
     CACHED,
     PREFIXES,
     ROOT_READY,
     Knowledge,
     Setting,
-    Speculation,
-    hold_prompt,
     sources_of,
 )
+from specbeam.benchmark.speculation import Speculation, hold_prompt
 from specbeam.decoding.costs import CostPoint, CostTable
 from specbeam.decoding.selection import Selection
 from specbeam.drafting.prices import Prices
