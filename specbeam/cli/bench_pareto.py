@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from specbeam.cli.output import print_table, progress_console, report
+from specbeam.cli.output import print_table, progress_console, report, write_whole
 
 EXAMPLES = """
 \b
@@ -73,17 +73,11 @@ def pareto(
     search them with the large one.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import numpy as np
-
-    from specbeam.benchmark.drafters.cases import make_cases
-    from specbeam.benchmark.drafters.models import DraftModels
     from specbeam.benchmark.pareto.bench import ParetoSpec, run_pareto
-    from specbeam.benchmark.speculation import PREFIXES
+    from specbeam.benchmark.pareto.preparing import prepare
+    from specbeam.benchmark.settings import PREFIXES
     from specbeam.bundle import load_bundle
     from specbeam.cli.bench import load_users, numbers
-    from specbeam.cli.explain import write_whole
-    from specbeam.decoding.costs import CostTable
-    from specbeam.engine.cost import measure_costs
     from specbeam.pictures.pareto import pareto_picture
 
     if plot is not None and plot.suffix.lower() != ".svg":
@@ -93,31 +87,17 @@ def pareto(
     )
     console = progress_console()
     bundle = load_bundle(bundle_dir)
+    pools = load_bundle(pool_from) if pool_from is not None else bundle
     histories = [user for user in load_users(bundle, dataset) if len(user) > 1]
-    models = DraftModels.load(bundle, threads=threads, dtype=dtype, max_rows=max(spec.rows))
-    pools, pool_target = bundle, models.target
-    if pool_from is not None:
-        pools = load_bundle(pool_from)
-        loaded = DraftModels.load(pools, threads=threads, dtype="fp32", max_rows=max(spec.rows))
-        pool_target = loaded.target
-    order = np.random.default_rng(seed).permutation(len(histories)).tolist()
-    cases = make_cases(pool_target, pools, histories, order[:users], console.print, with_pool=True)
-    before = [history[:-1] for history in histories]
-    learned = make_cases(
-        pool_target, pools, before, order[users : users + warm], console.print, with_pool=True
-    )
-    console.print("measuring what passes cost")
-    table = CostTable.from_points(
-        measure_costs(models.target.runner, max_rows=max(spec.rows), budget_s=20)
-    )
-    if table is None:
-        raise click.ClickException("no pass could be measured")
+    ready = prepare(bundle, pools, histories, spec, users, warm, console.print)
 
     def save(result: dict[str, Any]) -> None:
         if out is not None:
-            out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            write_whole(json.dumps(result, indent=2) + "\n", out)
 
-    result = run_pareto(models, learned, cases, table, spec, console.print, save)
+    result = run_pareto(
+        ready.models, ready.learned, ready.cases, ready.table, spec, console.print, save
+    )
     if plot is not None:
         write_whole(pareto_picture(result, metric="ms", ways=(), name=bundle_dir.name), plot)
     report(result, as_json, out, _print)

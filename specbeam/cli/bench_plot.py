@@ -32,7 +32,7 @@ def plot(file: Path, out: Path | None, metric: str, ways: tuple[str, ...]) -> in
 
     FILE is a result of `specbeam bench` whose cells have K, rows and milliseconds.
     """
-    from specbeam.cli.explain import write_whole
+    from specbeam.cli.output import write_whole
     from specbeam.pictures.cells import UnknownCellsError
     from specbeam.pictures.pareto import pareto_picture
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from specbeam.cli import exit_codes
-from specbeam.cli.output import print_json
+from specbeam.cli.asking_options import asking_options, listed, to_request
+from specbeam.cli.output import print_json, write_whole
 
 if TYPE_CHECKING:
     from specbeam.client import Recommendation, RecommendOptions
@@ -21,6 +21,7 @@ Examples:
   specbeam explain --user ann
   specbeam explain --user ann -k 5 --out ann.html --open
   specbeam explain --items item-7,item-12 --speculation on --max-rows 48 --out miss.svg
+  specbeam explain --user ann --mode exact-sampling --seed 7
   specbeam explain --user ann --json | jq '.debug.rounds[].step'
 
 An .html file is one page that needs no other file and no script: the request, the tree level
@@ -35,36 +36,9 @@ DEFAULT_OUT = Path("explain.html")
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--user", default="", help="Whose stored history to use.")
-@click.option("--items", default="", help="History to use instead: item ids, oldest first.")
-@click.option(
-    "-k",
-    "--num-items",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    help="Items to return.",
-)
-@click.option(
-    "--beam-width",
-    type=click.IntRange(0),
-    default=0,
-    help="Beams of the search; 0 = the server's choice.",
-)
+@asking_options(speculation="on")
 @click.option(
     "--max-rows", type=click.IntRange(0), default=0, help="Tree rows of a pass; 0 = the server's."
-)
-@click.option(
-    "--speculation", type=click.Choice(["auto", "on", "off"]), default="on", show_default=True
-)
-@click.option("--bundle", default="", help="Bundle to answer from.")
-@click.option("--address", default="127.0.0.1:50051", show_default=True, help="The orchestrator.")
-@click.option(
-    "--deadline-s",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Deadline of the call.",
 )
 @click.option(
     "--out",
@@ -110,19 +84,8 @@ def explain(
 
 
 def _options(items: str, options: dict[str, Any]) -> RecommendOptions:
-    from specbeam.client import Interaction, RecommendOptions
-
-    history = [item.strip() for item in items.split(",") if item.strip()]
-    return RecommendOptions(
-        events=[Interaction(item) for item in history],
-        num_items=options["num_items"],
-        beam_width=options["beam_width"],
-        max_rows=options["max_rows"],
-        speculation=options["speculation"],
-        bundle=options["bundle"],
-        include_metadata=True,
-        debug=True,
-    )
+    asked = to_request(listed(items), options)
+    return {**asked, "max_rows": options["max_rows"], "debug": True}
 
 
 def _no_details(answer: Recommendation) -> int:
@@ -141,14 +104,3 @@ def _write(answer: Recommendation, name: str, out: Path) -> None:
 
     draw = explain_svg if out.suffix.lower() == ".svg" else explain_page
     write_whole(draw(answer, f"Why these items? {name}"), out)
-
-
-def write_whole(text: str, path: Path) -> None:
-    """Write a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.tmp")
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)

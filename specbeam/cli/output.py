@@ -1,6 +1,7 @@
 """Where command output goes: results to stdout, progress and messages to stderr."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,14 @@ def report(
         print_json(result)
     else:
         print_result(result)
+
+
+def write_whole(text: str, path: Path) -> None:
+    """Write a file that appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.tmp")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)

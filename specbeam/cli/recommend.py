@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from specbeam.cli import exit_codes
-from specbeam.cli.drawing_options import drawing_options
+from specbeam.cli.asking_options import asking_options, listed, to_request
 from specbeam.cli.filter_options import Filters, read_filters, read_lines
 from specbeam.cli.output import print_json, print_table
 from specbeam.cli.recommend_stream import event_line, print_arrival, print_news
@@ -39,27 +39,8 @@ the number of its line; a line that fails is told on stderr."""
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--user", default="", help="Whose stored history to use.")
-@click.option("--items", default="", help="History to use instead: item ids, oldest first.")
+@asking_options(speculation="auto")
 @click.option("--batch", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "-k",
-    "--num-items",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    help="Items to return.",
-)
-@click.option(
-    "--beam-width",
-    type=click.IntRange(0),
-    default=0,
-    help="Beams of the search; 0 = the server's choice.",
-)
-@click.option(
-    "--speculation", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True
-)
-@drawing_options
 @click.option("--include-history", is_flag=True, help="Also return items of the history.")
 @click.option("--exclude", multiple=True, metavar="ITEM", help="Leave an item out; repeatable.")
 @click.option("--allow", multiple=True, metavar="ITEM", help="Return only such items; repeatable.")
@@ -79,15 +60,6 @@ the number of its line; a line that fails is told on stderr."""
     metavar="TIME",
     help="Return only items made then or later: ISO 8601 (UTC unless it says otherwise), or "
     "milliseconds since 1970.",
-)
-@click.option("--bundle", default="", help="Bundle to answer from.")
-@click.option("--address", default="127.0.0.1:50051", show_default=True, help="The orchestrator.")
-@click.option(
-    "--deadline-s",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Deadline of each call.",
 )
 @click.option("--stream", is_flag=True, help="Print every level as it is verified.")
 @click.option(
@@ -114,11 +86,10 @@ def recommend(
 
     filters = read_filters(options)
     timeout_s = options.pop("deadline_s")
-    history = [item.strip() for item in items.split(",") if item.strip()]
     with SyncRecommendClient(address, timeout_s=timeout_s) as client:
         if batch is not None:
             return _ask_all(client, batch, options, filters, as_json)
-        asked = _options(history, options, filters)
+        asked = _options(listed(items), options, filters)
         try:
             if stream:
                 return _follow(client.stream_recommend(user, **asked), user, as_json)
@@ -176,26 +147,14 @@ def _to_json(answer: Recommendation, filters: Filters) -> dict[str, Any]:
 
 
 def _options(items: Sequence[str], options: dict[str, Any], filters: Filters) -> RecommendOptions:
-    from specbeam.client import Interaction, RecommendOptions
-
-    return RecommendOptions(
-        events=[Interaction(item) for item in items],
-        num_items=options["num_items"],
-        beam_width=options["beam_width"],
-        speculation=options["speculation"],
-        exclude_history=filters.exclude_history,
-        exclude_item_ids=filters.exclude_item_ids,
-        allow_item_ids=filters.allow_item_ids,
-        required_tags=filters.required_tags,
-        created_after=filters.created_after_ms,
-        bundle=options["bundle"],
-        include_metadata=True,
-        mode=options["mode"],
-        seed=options["seed"],
-        temperature=options["temperature"],
-        top_k=options["top_k"],
-        draft_width=options["draft_width"],
-    )
+    return {
+        **to_request(items, options),
+        "exclude_history": filters.exclude_history,
+        "exclude_item_ids": filters.exclude_item_ids,
+        "allow_item_ids": filters.allow_item_ids,
+        "required_tags": filters.required_tags,
+        "created_after": filters.created_after_ms,
+    }
 
 
 def _parse_line(text: str) -> tuple[str, list[str]]:
