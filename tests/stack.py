@@ -145,17 +145,22 @@ class Oracle:
             return Expected((), np.zeros(0), exhausted=True)
         prompt = self._bundle.template.render(trie.paths(trie.index_of(history)))
         width = beam_width or max(num_items, self._bundle.manifest.default_beam_width)
-        catalogue = ItemTrie.build(
-            pad_paths([item.tokens for item in kept]),
-            [item.item_id for item in kept],
-            np.array([item.popularity for item in kept]),
-        )
-        search = SearchModel.of(self._runner, catalogue, self._scoring)
+        search = self._over(kept)
+        catalogue = search.expansion.trie
         beams = plain_search(search, SearchSpec(prompt, width)).beams
         ranked = rank_items(catalogue, beams.nodes, beams.scores, num_items)
         by_id = {item.item_id: item for item in kept}
         ids = [catalogue.item_id(int(item)) for item in ranked.items]
         return Expected(tuple(by_id[i] for i in ids), ranked.scores, ranked.exhausted)
+
+    def _over(self, kept: Sequence[ItemFacts]) -> SearchModel:
+        """The target over a catalogue of some items."""
+        catalogue = ItemTrie.build(
+            pad_paths([item.tokens for item in kept]),
+            [item.item_id for item in kept],
+            np.array([item.popularity for item in kept]),
+        )
+        return SearchModel.of(self._runner, catalogue, self._scoring)
 
     def check(self, answer: Recommendation, expected: Expected) -> None:
         assert [item.item_id for item in answer.items] == [i.item_id for i in expected.items]

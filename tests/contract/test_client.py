@@ -26,7 +26,6 @@ from specbeam.recommend.v1 import recommend_service_pb2 as pb
 from specbeam.recommend.v1 import types_pb2
 from specbeam.recommend.v1.recommend_service_pb2_grpc import (
     RecommendServiceServicer,
-    add_RecommendServiceServicer_to_server,
 )
 from specbeam.runtime.errors import (
     InvalidRequest,
@@ -34,7 +33,7 @@ from specbeam.runtime.errors import (
     StoreUnavailable,
     UnknownBundle,
 )
-from specbeam.runtime.server import bind, create_server
+from tests.contract.serving import serving
 
 
 class FakeService(RecommendServiceServicer):
@@ -110,12 +109,8 @@ async def service():
 
 @pytest.fixture
 async def address(service):
-    server = create_server()
-    add_RecommendServiceServicer_to_server(service, server)
-    port = bind(server, "127.0.0.1", 0)
-    await server.start()
-    yield f"127.0.0.1:{port}"
-    await server.stop(None)
+    async with serving(service) as found:
+        yield found
 
 
 @pytest.fixture(params=["async", "sync"])

@@ -27,11 +27,10 @@ from specbeam.recommend.v1 import recommend_service_pb2 as pb
 from specbeam.recommend.v1 import types_pb2
 from specbeam.recommend.v1.recommend_service_pb2_grpc import (
     RecommendServiceServicer,
-    add_RecommendServiceServicer_to_server,
 )
 from specbeam.runtime.channel import retry_config
 from specbeam.runtime.errors import InvalidRequest, StoreUnavailable, Violation
-from specbeam.runtime.server import bind, create_server
+from tests.contract.serving import serving
 
 PREVIEW = pb.RootPreview(
     beams=[pb.Prefix(tokens=[3], score=-1.5, rank_value=-1.25, num_items=7)],
@@ -106,12 +105,8 @@ async def service():
 
 @pytest.fixture
 async def address(service):
-    server = create_server()
-    add_RecommendServiceServicer_to_server(service, server)
-    port = bind(server, "127.0.0.1", 0)
-    await server.start()
-    yield f"127.0.0.1:{port}"
-    await server.stop(None)
+    async with serving(service) as found:
+        yield found
 
 
 @pytest.fixture(params=["async", "sync"])
