@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from specbeam.drafting.ways import Way
+from specbeam.drafting.ways import PLAIN, Way
 
 WINDOW = 48
 MIN_SAMPLES = 4
@@ -25,6 +25,9 @@ _HOPELESS = 1.6
 # A way may be better than its mean by so many standard errors, which are no less than a share of
 # the mean for one sample: few times of it say little.
 _DOUBT, _LEAST_SPREAD = 1.5, 0.1
+# A way that sends a tree less often searches as the plain one does and looks for trees besides:
+# where its times are shorter, that is somebody else's doing.
+_DRAFTED = 0.25
 # Times above so many medians are cut to them: somebody else's load, not the way's doing.
 _LONGEST = 2.0
 
@@ -37,8 +40,8 @@ class _Times:
 
     @property
     def drafted(self) -> bool:
-        """Whether most of the samples sent a tree; if not, the way is a detour to the plain one."""
-        return 2 * sum(tree for _, _, tree in self.samples) >= len(self.samples)
+        """Whether enough of the samples sent a tree; if not, this is a detour to the plain way."""
+        return sum(tree for _, _, tree in self.samples) >= _DRAFTED * len(self.samples)
 
     def mean_ms(self, now: float) -> tuple[float, float] | None:
         """Mean of the recent samples, outliers cut, and its error; None while there are too few."""
@@ -100,9 +103,9 @@ class ArmChooser:
         known = {way: mean[0] for way, mean in told.items() if mean is not None}
         # What they may really take; more times of those that may be best settle it.
         hoped = {
-            way: mean[0] - _DOUBT * mean[1] * ways[way].drafted
+            way: mean[0] - _DOUBT * mean[1]
             for way, mean in told.items()
-            if mean is not None
+            if mean is not None and (PLAIN not in floors or way == PLAIN or ways[way].drafted)
         }
         best_ms = min(known.values(), default=np.inf)
         first = next(iter(floors))

@@ -117,3 +117,22 @@ def test_a_way_that_seldom_drafts_is_not_hoped_for(arms: ArmChooser) -> None:
         ms = rng.uniform(90, 110) + (3 if way == ROOT else 0)
         arms.record("kind", way, ms, drafted=way == PLAIN)
     assert taken[ROOT] < 25
+
+
+def test_a_detour_is_not_taken_for_plain_searches_that_were_held_up(arms: ArmChooser) -> None:
+    for ms in (150.0, 140.0, 130.0, 160.0):  # somebody else's load
+        arms.record("kind", PLAIN, ms)
+    taken = Counter[Way]()
+    for _ in range(200):
+        way = arms.choose("kind", {PLAIN: 0.0, ROOT: 0.0})
+        taken[way] += 1
+        arms.record("kind", way, 100.0, drafted=way == PLAIN)
+    assert taken[ROOT] < 15
+
+
+def test_ways_that_seldom_draft_are_compared_where_there_is_no_plain_one(arms: ArmChooser) -> None:
+    for _ in range(8):
+        arms.record("kind", ROOT, 10.0, drafted=False)
+        arms.record("kind", ONE, 8.0, drafted=False)
+    taken = Counter(arms.choose("kind", {ROOT: 0.0, ONE: 0.0}) for _ in range(100))
+    assert taken[ONE] > 90
