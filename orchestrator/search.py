@@ -217,16 +217,18 @@ class _Speculative:
     async def _tree(self, beams: BeamPaths) -> CandidateTree | None:
         """Return the union of what the drafters say below exact beams; None for nothing.
 
-        Levels of few children are taken whole by the target: that cannot miss.
+        Models are not asked below levels of few children, which others know as well. There a
+        planner may want a small tree; without one the target takes such levels whole.
         """
         shape = self._job.shape(beams)
-        if not shape.levels:
+        deepest = beams.level == len(self._job.fan_outs) - 1
+        if deepest or not (shape.levels or self._candidates.plans):
             return None
         proposals: dict[str, ScoredTree] = {}
         drafted = self._driver.drafted
         if drafted is not None and drafted.base_level == beams.level:
             proposals[HEAD] = drafted
-        if self._drafting.usable:
+        if self._drafting.usable and shape.levels:
             began = now_ns()
             timeout_s = draft_timeout_s(self._job.budget, self._draft_timeout_ms)
             model = await self._drafting.propose(beams, shape, self._job.spec, timeout_s)

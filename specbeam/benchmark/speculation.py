@@ -207,14 +207,15 @@ class Speculation:
         """Return the union of what the drafters say below the exact beams."""
         beams, setting = session.beams, self._setting
         shape = union_shape(mean_fan_outs(self._trie), beams.level, setting.width, setting.max_rows)
-        if not shape.levels:
+        deepest = beams.level == self._trie.depth - 1
+        if deepest or not (shape.levels or self._knowledge is not None):
             return None
         proposals: dict[str, ScoredTree] = {}
-        if way.use_model and self._model:
+        if way.use_model and self._model and shape.levels:
             proposals[MODEL] = self._ask(beams, shape)
         started = time.perf_counter()
         head = self._models.head
-        if HEAD in setting.sources and head is not None and beams.level:
+        if HEAD in setting.sources and head is not None and beams.level and shape.levels:
             proposals[HEAD] = head.propose(
                 session.root_hidden,
                 beams,

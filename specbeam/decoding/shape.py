@@ -50,7 +50,7 @@ def draft_shape(
         beam_width: W.
         max_rows: row budget of a pass, the beams' own rows included.
     """
-    drafted = _wide_levels(fan_outs, base_level)
+    drafted = wide_levels(fan_outs, base_level)
     rows_each = max(1, drafted) - 1 + rows_per_node(fan_outs, base_level + drafted)
     nodes = int((max_rows - beam_width) / rows_each)
     return DraftShape(drafted, max(beam_width, min(nodes, NODES_PER_BEAM * beam_width)))
@@ -70,7 +70,7 @@ def union_shape(
         max_rows: row budget of a pass, the beams' own rows included.
     """
     nodes = min(max_rows - beam_width, 2 * NODES_PER_BEAM * beam_width)
-    return DraftShape(_wide_levels(fan_outs, base_level), max(beam_width, nodes))
+    return DraftShape(wide_levels(fan_outs, base_level), max(beam_width, nodes))
 
 
 def rows_per_node(fan_outs: Sequence[float], level: int) -> float:
@@ -89,8 +89,13 @@ def rows_per_node(fan_outs: Sequence[float], level: int) -> float:
     return rows
 
 
-def _wide_levels(fan_outs: Sequence[float], base_level: int) -> int:
-    """Return how many levels from `base_level` on have many children."""
+def wide_levels(fan_outs: Sequence[float], base_level: int) -> int:
+    """Return how many levels from `base_level` on have many children; the last one never counts.
+
+    Args:
+        fan_outs: mean children per node by level.  Length L.
+        base_level: level of the exact beams.
+    """
     level = base_level
     while level < len(fan_outs) - 1 and fan_outs[level] > EXHAUSTIVE_MEAN_CHILDREN:
         level += 1

@@ -13,6 +13,7 @@ from specbeam.decoding.beams import Beams
 from specbeam.decoding.free_nodes import needs_row
 from specbeam.decoding.scored_tree import ScoredTree
 from specbeam.decoding.selection import BY_SCORE, Selection
+from specbeam.decoding.shape import mean_fan_outs, wide_levels
 from specbeam.decoding.tree import CandidateTree
 from specbeam.drafting.choosing import TreeEstimate
 from specbeam.drafting.drafted_nodes import DraftedNodes
@@ -80,7 +81,8 @@ class UnitedCandidates:
     def tree(self, beams: Beams, proposals: Mapping[str, ScoredTree]) -> CandidateTree | None:
         """Return what to verify below exact beams; None where no tree is of use.
 
-        Nobody may know anything, or the planner expects to be quicker without one.
+        Nobody may know anything, or the planner expects to be quicker without one.  Below levels of
+        few children anybody knows enough.
 
         Args:
             beams: the exact beams.
@@ -88,7 +90,7 @@ class UnitedCandidates:
         """
         self.drafted = None
         useful = {name: tree for name, tree in proposals.items() if len(tree)}
-        if not useful and not self.speaks:
+        if not useful and not self.speaks and wide_levels(mean_fan_outs(self.trie), beams.level):
             return None
         question = self._question(beams)
         sources = self._sources(question, useful)

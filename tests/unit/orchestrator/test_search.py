@@ -64,6 +64,16 @@ async def test_fat_levels_are_drafted_again_after_a_miss(spec: SessionSpec) -> N
     assert (outcome.rounds, draft.sessions[0].proposals) == (2, 2)
 
 
+async def test_thin_levels_may_be_planned_but_no_model_is_asked_for_them(spec: SessionSpec) -> None:
+    target = fakes.FakeTarget()
+    draft = fakes.FakeDraft(lambda b: [fakes.drafted(b.level, b.level + 1, [0])])
+    planning = fakes.FakeCandidates(speaks=True, plans=True)
+    job = _job(spec, fan_outs=(9.0, 2.0, 2.0, 2.0), candidates=planning)
+    outcome = await _run(target, draft, job)
+    assert target.log == [("open", 0), ("CandidateTree", 1), ("PlainSteps", 3)]
+    assert (outcome.rounds, draft.sessions[0].proposals) == (1, 0)
+
+
 async def test_thin_trie_needs_no_draft(spec: SessionSpec) -> None:
     target = fakes.FakeTarget()
     draft = fakes.FakeDraft(lambda b: [])
