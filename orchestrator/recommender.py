@@ -187,12 +187,18 @@ class Recommender:
         outcome = await self.searcher.run(job)
         asked = Flag.NO_DRAFT not in outcome.flags
         draft_ms = outcome.draft_ms if asked else None
-        work, search_ms, drafted = outcome.work, outcome.search_ms, outcome.rounds > 0
-        self.advisor.learn(serving, advice, work, search_ms, draft_ms, drafted=drafted)
+        united = None
         if isinstance(job.candidates, RequestCandidates):
             united = job.candidates.united
-            asyncio.get_running_loop().call_soon(united.learn)  # behind the answer
-            return replace(outcome, sources=dict(united.nodes), left_out=united.left_out)
+            outcome = replace(outcome, sources=dict(united.nodes), left_out=united.left_out)
+
+        def learn() -> None:
+            work, search_ms, drafted = outcome.work, outcome.search_ms, outcome.rounds > 0
+            self.advisor.learn(serving, advice, work, search_ms, draft_ms, drafted=drafted)
+            if united is not None:
+                united.learn()
+
+        asyncio.get_running_loop().call_soon(learn)  # behind the answer
         return outcome
 
     def _advise(

@@ -86,6 +86,7 @@ class Speculation:
         self._model = next((n for n in setting.sources if n in models.models), "")
         self._reached = 0
         self._trees = 0
+        self._turns: list[tuple[int, Turn, float, float]] = []
 
     def search_prices(self) -> SearchPrices | None:
         """Return what time costs in this search; None without knowledge."""
@@ -121,7 +122,9 @@ class Speculation:
             while not session.finished:
                 turn = turn.then(self._step(session, way, candidates))
             ms = (time.perf_counter() - started) * 1e3
-        candidates.learn()  # behind the answer
+        # Behind the answer.
+        candidates.learn()
+        self._learn_prices()
         beams = session.beams
         leaves = beams.nodes[np.lexsort((beams.nodes, -beams.rank_values))]
         return Outcome(
@@ -179,14 +182,20 @@ class Speculation:
         turn = work()
         if self._trees == 1 and not self._reached:
             self._reached = turn.beams.level
-        prices = self.search_prices()
         intervals = self._models.target.runner.meter.intervals
-        if prices is not None and turn.passes == 1 and intervals:
-            wall = (time.perf_counter() - started) * 1e3
-            forward = (intervals[-1][1] - intervals[-1][0]) / 1e6
-            expected = prices.expected_ms(before, turn.prompt_rows, turn.rows)
-            prices.prices.observe(expected, forward, wall)
+        if self._knowledge is not None and turn.passes == 1 and intervals:
+            wall_ms = (time.perf_counter() - started) * 1e3
+            forward_ms = (intervals[-1][1] - intervals[-1][0]) / 1e6
+            self._turns.append((before, turn, forward_ms, wall_ms))
         return turn
+
+    def _learn_prices(self) -> None:
+        prices = self.search_prices()
+        if prices is None:
+            return
+        for before, turn, forward_ms, wall_ms in self._turns:
+            expected_ms = prices.expected_ms(before, turn.prompt_rows, turn.rows)
+            prices.prices.observe(expected_ms, forward_ms, wall_ms)
 
     def _whole_levels(self, session: BeamSession) -> CandidateTree:
         """Return a tree that leaves everything to the target, which takes thin levels whole."""
