@@ -109,12 +109,12 @@ RESULTS ?= benchmarks/results
 BENCH = $(BIN)/specbeam bench
 
 .PHONY: bench
-bench: $(RUNTIME)  ## Measure searches and served requests (BUNDLE, DATASET; some 15 minutes)
+bench: $(RUNTIME)  ## Measure searches and served requests (BUNDLE, DATASET, WIDE = the bundle at 86 M; some 15 minutes)
 	@test -n "$(BUNDLE)" -a -n "$(DATASET)" || { echo "usage: make bench BUNDLE=DIR DATASET=DIR"; exit 2; }
 	$(BENCH) search $(BUNDLE) --dataset $(DATASET) --threads 1 --out $(RESULTS)/search-small.json
 	$(BENCH) served $(BUNDLE) --dataset $(DATASET) --out $(RESULTS)/served-small.json
 	$(BENCH) search $(BUNDLE) --dataset $(DATASET) --target-shape 86m --dtype bf16 --threads 2 --requests 5 --out $(RESULTS)/search-86m-bf16.json
-	$(BENCH) served $(BUNDLE) --dataset $(DATASET) --target-shape 86m --dtype bf16 --out $(RESULTS)/served-86m-bf16.json
+	$(if $(WIDE),$(BENCH) served $(WIDE) --dataset $(DATASET) --dtype bf16 --out $(RESULTS)/served-86m-bf16.json)
 
 .PHONY: bench-overhead
 bench-overhead: $(RUNTIME)  ## Measure the services' overhead at K = 10 (BUNDLE, DATASET)
