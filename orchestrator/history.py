@@ -13,11 +13,13 @@ from orchestrator.query import TENANT, Query
 from specbeam.catalog import ItemTrie
 from specbeam.drafting.verified import VerifiedTree
 from specbeam.runtime.deadlines import CallBudget
-from specbeam.runtime.errors import InvalidRequest, StoreUnavailable, Violation
+from specbeam.runtime.errors import DeadlineSpent, InvalidRequest, StoreUnavailable, Violation
 from specbeam.storage import Event, History, PooledTree, StateStore, pool_keys
 
 # Of the time left; the search needs the rest.
 STORE_SHARE = 0.5
+# A store that was given less time than this and did not answer is not to blame: the deadline is.
+MIN_STORE_S = 0.02
 # Where only the pool is read, which takes a millisecond: a busy event loop may be this late, and a
 # store that does not answer costs no more, a few times a second at most (see the breaker).
 POOL_TIMEOUT_S = 0.2
@@ -65,6 +67,7 @@ async def load_history(
     Raises:
         InvalidRequest: Inline items that the catalogue does not know.
         StoreUnavailable: The stored history is needed and cannot be read.
+        DeadlineSpent: There was no time to read it.
     """
     flags: list[Flag] = []
     inline = _known_inline(query.events, serving.trie)
@@ -137,8 +140,9 @@ async def _read(
     keys = pool_keys([event.item_id for event in query.events]) if query.events else None
     if not needs_history:
         return await _read_pool(store, query, serving, keys or (), pool, flags)
+    allowed_s = STORE_SHARE * budget.for_call()
     try:
-        async with asyncio.timeout(STORE_SHARE * budget.for_call()):
+        async with asyncio.timeout(allowed_s):
             if pool is None:
                 return _of(await store.read(TENANT, query.user_id, limit), ())
             scope = pool.scope(serving)
@@ -147,6 +151,8 @@ async def _read(
             )
     except (StoreUnavailable, TimeoutError) as error:
         if not query.events and not query.allow_no_history:
+            if isinstance(error, TimeoutError) and allowed_s < MIN_STORE_S:
+                raise DeadlineSpent() from error
             raise StoreUnavailable() from error
         flags.append(Flag.NO_HISTORY)
         return _Read()
